@@ -1,0 +1,69 @@
+# Every target sets up what it needs: on a new machine `make demo` is enough.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/ready
+ARGS   ?=
+
+benches := $(subst _,-,$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)))
+studies := $(subst _,-,$(patsubst tests/studies/%.py,%,$(wildcard tests/studies/[a-z]*.py)))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test test-fast lint types format bench study clean
+
+help: ## this list
+	@echo 'usage: make VERB'
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install everything into .venv; does nothing when it is up to date
+
+demo: $(READY) ## the whole story on a laptop in minutes: report in runs/demo
+	$(BIN)/uda demo $(ARGS)
+
+test: test-fast ## all tests, the fast ones first
+	@echo '== the slow tests and those that start Ray: a few minutes =='
+	$(BIN)/python -m pytest -q -m 'slow or ray' $(ARGS)
+
+test-fast: $(READY) ## the tests that take less than two seconds each and start no Ray
+	@echo '== the fast tests, without Ray: a minute or two =='
+	$(BIN)/python -m pytest -q -m 'not slow and not ray' $(ARGS)
+
+lint: $(READY) ## style: ruff's rules and its format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## static types: mypy
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the code in ruff's format, fix what it can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(benches:%=bench-%) ## all benches
+
+bench-%: $(READY) ## one bench of tests/benchmarks: writes runs/bench/NAME.json
+	@test -f tests/benchmarks/$(subst -,_,$*).py || { echo 'make: no bench "$*"; have: $(benches)' >&2; exit 2; }
+	@mkdir -p runs/bench
+	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*) $(ARGS)
+
+study: $(studies:%=study-%) ## all studies; a run whose record is kept is not repeated
+
+study-%: $(READY) ## one study of tests/studies: writes runs/study/NAME.json
+	@test -f tests/studies/$(subst -,_,$*).py || { echo 'make: no study "$*"; have: $(studies)' >&2; exit 2; }
+	@mkdir -p runs/study
+	$(BIN)/python -m tests.studies.$(subst -,_,$*) $(ARGS)
+
+clean: ## remove caches and build leftovers; keeps .venv and runs
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find uda cluster tune_spaces tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'make: want Python 3.11 or later as "$(PYTHON)"; name another with PYTHON=python3.12' >&2; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
+		{ echo 'make: $(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)' >&2; exit 2; }
+	@echo 'Installing into .venv: a minute or two, about 6 GB on disk'
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@

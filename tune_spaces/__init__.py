@@ -1,0 +1,1 @@
+"""The questions: what a hyper-parameter search may vary, one file per question."""
