@@ -1,0 +1,99 @@
+"""The types that flow through `uda`, from a file on disk to the result of a training step.
+
+Axis legend used in every annotation: B images in a batch, C channels, K classes, H rows, W columns,
+D embedding width, h and w rows and columns of a feature map.
+
+The target domain of training is `Unlabelled`, which has no field for labels: code that tries to
+read a target label in a training step fails with an AttributeError.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+class Domain(StrEnum):
+    """The two domains of adaptation. Discriminators are taught SOURCE = 0, TARGET = 1."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class UserError(ValueError):
+    """A mistake of the user: the command line prints its one line and exits with status 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One image of a raw data set, decoded, on its way into a shard.
+
+    `label` holds trainIds (0..18, 255 = ignore) and is None where nobody labelled the image.
+    """
+
+    key: str
+    image: UInt8[np.ndarray, "H W 3"]
+    label: UInt8[np.ndarray, "H W"] | None
+    source_path: str = ""
+    unknown_label_pixels: int = 0  # pixels whose raw id was not in the data set's table
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with their labels: the source domain.
+
+    `images` are uint8 RGB as decoded; `labels` are uint8 trainIds, 255 = ignore.
+    """
+
+    images: UInt8[Tensor, "B 3 H W"]
+    labels: UInt8[Tensor, "B H W"]
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Images alone: the target domain. There is no field for labels, on purpose."""
+
+    images: UInt8[Tensor, "B 3 H W"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one worker trains on in one step.
+
+    `step` is the training step. `first_sample` is the position of this worker's first image in the
+    global batch. Together with the run's seed they determine every random number of the step, so
+    that nothing random needs to be saved and any number of workers draws the same numbers.
+    """
+
+    source: Labelled
+    target: Unlabelled
+    step: int
+    first_sample: int
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`; copies from pinned memory overlap with computation."""
+        return type(self)(
+            source=Labelled(
+                self.source.images.to(device, non_blocking=True),
+                self.source.labels.to(device, non_blocking=True),
+            ),
+            target=Unlabelled(self.target.images.to(device, non_blocking=True)),
+            step=self.step,
+            first_sample=self.first_sample,
+        )
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Result of one forward of the task.
+
+    `loss` is the weighted sum to call `backward` on. `terms` are the unweighted losses and health
+    figures by name: detached scalars on the device, so that nobody waits for the device to log.
+    """
+
+    loss: Float[Tensor, ""]
+    terms: dict[str, Float[Tensor, ""]]
