@@ -1,3 +1,3 @@
-"""`uda`: unsupervised domain adaptation for street-scene segmentation (the science; knows no cluster)."""
+"""Unsupervised domain adaptation for street-scene segmentation: the science, without a cluster."""
 
 __version__ = "0.1.0"

@@ -6,7 +6,6 @@ Labels inside `uda` are always trainIds (0..18) with 255 for pixels that count n
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -85,15 +84,15 @@ class ClassDistribution:
     pixels: Int64[np.ndarray, "K"]
 
     @classmethod
-    def empty(cls) -> Self:
+    def empty(cls) -> "ClassDistribution":
         return cls(np.zeros(NUM_CLASSES, np.int64))
 
     @classmethod
-    def of_label(cls, label: UInt8[np.ndarray, "H W"]) -> Self:
+    def of_label(cls, label: UInt8[np.ndarray, "H W"]) -> "ClassDistribution":
         """Counts of a map of trainIds; 255 is not counted."""
         return cls(np.bincount(label.ravel(), minlength=256)[:NUM_CLASSES].astype(np.int64))
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "ClassDistribution") -> "ClassDistribution":
         return type(self)(self.pixels + other.pixels)
 
     @property

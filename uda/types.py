@@ -9,7 +9,6 @@ read a target label in a training step fails with an AttributeError.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ class Batch:
     step: int
     first_sample: int
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`; copies from pinned memory overlap with computation."""
         return type(self)(
             source=Labelled(

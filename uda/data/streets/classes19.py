@@ -1,0 +1,5 @@
+"""The Cityscapes trainIds that the renderer writes."""
+
+ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, SIGNAL, SIGN, VEGETATION, TERRAIN = range(10)
+SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE = range(10, 19)
+IGNORE = 255
