@@ -1,0 +1,320 @@
+"""Evaluation over rows, of networks and of files, alone and by a pool of Ray actors."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tests.small_models import small_model
+from uda.classes import CLASS_LISTS, IGNORE, LABEL_IDS, PALETTE
+from uda.data.codec import encode_jpeg, encode_label, encode_png
+from uda.data.prepare import prepare
+from uda.data.rows import EncodedRow, ShardRows
+from uda.evaluate import (
+    decode_row,
+    evaluate_predictions,
+    evaluate_rows,
+    prediction_files,
+    read_prediction,
+)
+from uda.metrics import Confusion
+from uda.types import UserError
+
+NUM_SAMPLES = 10
+
+
+class Rows:
+    """Rows kept in a list, of several sizes and codecs."""
+
+    def __init__(self, rows: list[EncodedRow]) -> None:
+        self.rows = rows
+        self.seen: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, index: int) -> EncodedRow:
+        self.seen.append(index)
+        return self.rows[index]
+
+
+def random_row(index: int) -> EncodedRow:
+    """Colours of the palette, so that a network can read the label from the image."""
+    random = np.random.default_rng(index)
+    height, width = 32 + 8 * (index % 3), 48
+    blocks = random.integers(0, 19, (height // 8, width // 8)).astype(np.uint8)
+    label = np.kron(blocks, np.ones((8, 8), np.uint8))
+    image = PALETTE[label]
+    label[:3] = IGNORE
+    encode = encode_jpeg if index == 1 else encode_png
+    return EncodedRow(
+        key=f"town_{index:06d}",
+        image=encode(image)[0],
+        label=encode_label(label),
+        height=height,
+        width=width,
+        where=f"memory, row {index}",
+    )
+
+
+class PaletteReader(nn.Module):
+    """Knows the colours: the nearest one of the palette has the largest logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colors = nn.Parameter(torch.from_numpy(PALETTE[:19]).float())
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float()
+
+    def forward(self, images: torch.Tensor) -> SimpleNamespace:
+        distance = torch.cdist(images.permute(0, 2, 3, 1), self.colors)
+        return SimpleNamespace(logits=-distance.permute(0, 3, 1, 2))
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return Rows([random_row(index) for index in range(5)])
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "shards"
+    options = {"size": (48, 32), "codec": "png", "count": NUM_SAMPLES, "rows_per_shard": 4}
+    prepare("streets", "camera", folder, "val", progress=False, **options)
+    return folder
+
+
+def same(first: Confusion, second: Confusion) -> bool:
+    equal = np.array_equal(first.matrix, second.matrix)
+    return equal and np.array_equal(first.outside, second.outside)
+
+
+def test_a_network_that_knows_scores_one(rows):
+    lossless = [0, 2, 3, 4]  # row 1 is a JPEG
+    confusion = evaluate_rows(PaletteReader().eval(), rows, lossless)
+    assert confusion.miou(CLASS_LISTS["cityscapes19"]) == 1
+    sizes = [rows.rows[index].height * rows.rows[index].width for index in lossless]
+    assert confusion.num_pixels == sum(sizes) - 4 * 3 * 48, "three ignored lines each"
+    assert rows.seen == lossless, "each row once, in order"
+    blurred = evaluate_rows(PaletteReader().eval(), rows, [1])
+    assert 0.8 < blurred.pixel_accuracy(CLASS_LISTS["cityscapes19"]) < 1
+
+
+@pytest.mark.parametrize("decode_threads", [0, 1, 3])
+@pytest.mark.parametrize("options", [{}, {"scales": (1.0, 0.5), "flip": True}])
+def test_parts_sum_to_the_whole(rows, decode_threads, options):
+    model = small_model().eval()
+    whole = evaluate_rows(model, rows, range(5), **options)
+    options["decode_threads"] = decode_threads
+    parts = [evaluate_rows(model, rows, part, **options) for part in ([3], [4, 0], [2, 1])]
+    assert same(whole, sum(parts, Confusion.empty()))
+    assert same(evaluate_rows(model, rows, [], **options), Confusion.empty())
+
+
+def test_row_without_label_is_named(rows):
+    rows.rows[2] = replace(rows.rows[2], label=None)
+    with pytest.raises(UserError, match=r"memory, row 2: town_000002 has no label"):
+        evaluate_rows(PaletteReader().eval(), rows, range(5), decode_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": b"\xff\xd8 no picture"}, "does not decode"),
+        ({"image": b""}, "does not decode"),
+        ({"label": b"no label"}, "does not decode"),
+        ({"height": 31}, "does not decode"),
+        ({"image": encode_png(np.zeros((16, 48, 3), np.uint8))[0]}, "48x16 pixels, want 48x32"),
+    ],
+)
+def test_damaged_rows_are_named(change, message):
+    with pytest.raises(UserError, match=rf"memory, row 0: town_000000.*{message}"):
+        decode_row(replace(random_row(0), **change))
+
+
+def write_predictions(folder: Path, rows: Rows, ids: str) -> dict[str, np.ndarray]:
+    """Noisy copies of the labels as another program would write them; trainIds by key."""
+    table = np.full(256, 255 if ids == "trainids" else 4, np.uint8)  # 4: "static", ignored
+    table[:19] = range(19) if ids == "trainids" else LABEL_IDS
+    (folder / "town").mkdir(parents=True)
+    written = {}
+    for index in range(len(rows)):
+        row = rows.row(index)
+        _, label = decode_row(row)
+        random = np.random.default_rng(index)
+        noise = random.choice(np.array([*range(19), IGNORE], np.uint8), label.shape)
+        predicted = np.where(random.random(label.shape) < 0.6, label, noise)
+        picture = Image.fromarray(table[predicted])
+        if index % 2:
+            picture = picture.convert("P")
+            picture.putpalette(PALETTE.ravel().tolist())
+        picture.save(folder / "town" / f"{row.key}{'_pred' if index else ''}.png")
+        written[row.key] = predicted
+    return written
+
+
+@pytest.mark.parametrize("ids", ["labelids", "trainids"])
+def test_predictions_of_another_program(rows, tmp_path, ids):
+    written = write_predictions(tmp_path / "results", rows, ids)
+    files = prediction_files(tmp_path / "results", [row.key for row in rows.rows])
+    expected = Confusion.empty()
+    for row in rows.rows:
+        expected += Confusion.of(written[row.key], decode_row(row)[1])
+    assert expected.outside.any()
+    assert same(evaluate_predictions(files, rows, range(5), ids=ids), expected)
+
+
+def test_prediction_files_by_name(tmp_path):
+    for name in ("a_1.png", "sub/a_1_2.png", "a_10_color.png", "b_pred.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = prediction_files(tmp_path, ["a_1", "val/a_1_2", "a_10"])
+    names = [str(path.relative_to(tmp_path)) for path in found.values()]
+    assert names == ["a_1.png", "sub/a_1_2.png", "a_10_color.png"]
+    with pytest.raises(UserError, match=r"got no file in .* for b, want one b.png or b_\*.png"):
+        prediction_files(tmp_path, ["b"])
+    (tmp_path / "a_10_ids.png").touch()
+    with pytest.raises(UserError, match=r"got a_10_color\.png, a_10_ids\.png in"):
+        prediction_files(tmp_path, ["a_10"])
+    with pytest.raises(UserError, match="want a folder"):
+        prediction_files(tmp_path / "nowhere", ["a"])
+
+
+def test_missing_prediction_is_named(rows):
+    with pytest.raises(UserError, match="no PNG for town_000000"):
+        evaluate_predictions({}, rows, [0])
+
+
+@pytest.mark.parametrize(
+    ("values", "ids", "message"),
+    [
+        (np.full((4, 6), 255, np.uint8), "labelids", "label id 255, want 0..33"),
+        (np.full((4, 6), 26, np.uint8), "trainids", "trainId 26, want 0..18 or 255"),
+        (np.zeros((4, 5), np.uint8), "labelids", "got 5x4 pixels, want 6x4"),
+        (np.zeros((4, 6, 3), np.uint8), "labelids", "RGB"),
+        (np.zeros((4, 6), np.uint8), "colors", "ids: got 'colors', have labelids, trainids"),
+    ],
+)
+def test_wrong_prediction_is_refused(tmp_path, values, ids, message):
+    Image.fromarray(values).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match=message):
+        read_prediction(tmp_path / "x.png", ids, (4, 6))
+
+
+def load_small(path: str) -> nn.Module:
+    """Stands for `load_model`; the path does not matter."""
+    return small_model().eval()
+
+
+@pytest.fixture(scope="module")
+def expected(shards: Path) -> Confusion:
+    """What one process counts."""
+    rows = ShardRows(shards, labels=True)
+    return evaluate_rows(small_model().eval(), rows, range(NUM_SAMPLES))
+
+
+@pytest.fixture
+def pool_evaluate(ray_local: None) -> Iterator:
+    """`cluster.evaluate.evaluate`; imports Ray only where Ray is tested."""
+    from cluster.evaluate import evaluate
+
+    return evaluate
+
+
+def assert_report(report, expected: Confusion) -> None:
+    result = report.json()
+    assert result["confusion"] == expected.matrix.tolist()
+    assert result["miou"] == expected.miou(CLASS_LISTS["cityscapes19"])
+    assert result["images"] == NUM_SAMPLES
+    assert report.scores == {}
+
+
+@pytest.mark.ray
+def test_two_actors_count_what_one_process_counts(pool_evaluate, shards, expected, capfd):
+    report = pool_evaluate("ckpt", shards, actors=2, load=load_small)
+    assert_report(report, expected)
+    assert (report.checkpoint, report.data) == ("ckpt", str(shards))
+    streams = capfd.readouterr()
+    assert "10/10" in streams.err, "progress is shown on stderr"
+    assert "10/10" not in streams.out
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("actors", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_actor_changes_nothing(pool_evaluate, shards, expected, tmp_path, actors):
+    flag = tmp_path / "killed"
+
+    def load_mortal(path: str) -> nn.Module:
+        model, calls = small_model().eval(), []
+
+        def die_once(*_: object) -> None:
+            calls.append(1)
+            if len(calls) == 2 and not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        model.register_forward_pre_hook(die_once)
+        return model
+
+    report = pool_evaluate("ckpt", shards, actors=actors, load=load_mortal, progress=False)
+    assert flag.exists()
+    assert_report(report, expected)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_network_that_kills_every_actor_ends_the_evaluation(pool_evaluate, shards):
+    def load_deadly(path: str) -> nn.Module:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    with pytest.raises(RuntimeError, match="loading the network ended 3 actors"):
+        pool_evaluate("ckpt", shards, actors=1, load=load_deadly, progress=False)
+
+
+@pytest.mark.ray
+def test_mistakes_come_as_one_line(pool_evaluate, shards, tmp_path):
+    with pytest.raises(UserError, match="nowhere") as caught:  # raised in an actor
+        pool_evaluate(tmp_path / "nowhere", shards, actors=1, progress=False)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no such folder"):
+        pool_evaluate("ckpt", tmp_path / "nothing", load=load_small)
+    with pytest.raises(UserError, match="actors: got 0"):
+        pool_evaluate("ckpt", shards, actors=0, load=load_small)
+    with pytest.raises(UserError, match="without GPU"):
+        pool_evaluate("ckpt", shards, gpu=True, load=load_small)
+
+
+@pytest.mark.ray
+def test_pool_scores_predictions(ray_local, shards, tmp_path):
+    from cluster.evaluate import evaluate_predictions as pool_predictions
+
+    rows = ShardRows(shards, labels=True)
+    write_predictions(tmp_path / "results", rows, "trainids")
+    keys = [rows.row(index).key for index in range(NUM_SAMPLES)]
+    files = prediction_files(tmp_path / "results", keys)
+    expected = evaluate_predictions(files, rows, range(NUM_SAMPLES), ids="trainids")
+    report = pool_predictions(
+        tmp_path / "results", shards, ids="trainids", actors=1, progress=False
+    )
+    assert_report(report, expected)
+    assert report.json()["confusion_outside"] == expected.outside.tolist()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("samples", "actors"), [(0, 1), (1, 4), (10, 2), (500, 3), (5000, 8)])
+def test_chunks_cover_every_sample_once(samples, actors):
+    from cluster.evaluate import chunks_of
+
+    chunks = chunks_of(samples, actors)
+    assert [index for chunk in chunks for index in chunk] == list(range(samples))
+    assert all(1 <= len(chunk) <= 16 for chunk in chunks)
