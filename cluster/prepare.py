@@ -1,0 +1,72 @@
+"""`uda prepare` on all CPUs of the cluster.
+
+One Ray task writes one shard. Not Ray Data: nothing flows from task to task, a shard's name and
+content must not depend on scheduling, and a task that Ray repeats after a lost worker has to find
+out by itself what is done already. So the plain `write_shard` is mapped, and nothing else.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+import uda.data.prepare
+from uda.data.shards import Manifest, ShardFile
+from uda.data.write import ShardJob, write_shard
+from uda.types import UserError
+
+
+def prepare(
+    dataset: str,
+    root: str,
+    out: str | Path,
+    split: str,
+    *,
+    size: tuple[int, int] | None = None,
+    codec: str = "jpeg",
+    count: int | None = None,
+    seed: int = 0,
+    rows_per_shard: int = 64,
+    progress: bool = True,
+) -> Manifest:
+    """As uda.data.prepare.prepare, with the same result; Ray must be running.
+
+    On a cluster, ROOT and OUT must be folders that all nodes share.
+    """
+    return uda.data.prepare.prepare(
+        dataset,
+        str(Path(root).absolute()) if Path(root).exists() else root,
+        Path(out).absolute(),  # tasks run in folders of their own
+        split,
+        size=size,
+        codec=codec,
+        count=count,
+        seed=seed,
+        rows_per_shard=rows_per_shard,
+        progress=progress,
+        execute=run_tasks,
+    )
+
+
+def run_tasks(jobs: list[ShardJob], num_cpus: float = 1) -> Iterator[ShardFile]:
+    """Writes the shards in tasks of `num_cpus` each; results come in order of completion."""
+    pending = [_write.options(num_cpus=num_cpus).remote(job) for job in jobs]
+    try:
+        while pending:
+            done, pending = ray.wait(pending)
+            for result in ray.get(done):
+                if isinstance(result, UserError):
+                    raise result
+                yield result
+    finally:
+        for task in pending:
+            ray.cancel(task)
+
+
+@ray.remote
+def _write(job: ShardJob) -> ShardFile | UserError:
+    """Returns the user's mistakes: raised here, they would arrive wrapped in a remote trace."""
+    try:
+        return write_shard(job)
+    except UserError as error:
+        return error
