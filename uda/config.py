@@ -1,0 +1,193 @@
+"""The configuration: everything that decides what is learned, as one frozen tree.
+
+`Config` is the science; how many workers run it is `cluster`'s business and is not in here. A
+preset function builds a whole tree (`uda.presets`) and `uda.tree.override` changes it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from uda.data.augment import Photometric
+from uda.data.crop import CropConfig
+from uda.data.sampling import SamplingConfig
+from uda.losses import Loss
+from uda.losses.adversarial import Level
+from uda.models.deeplabv3plus import ModelConfig
+from uda.tree import from_plain, to_plain
+from uda.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is drawn from the shards; the target is always drawn uniformly."""
+
+    crop: CropConfig
+    source_sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Photometric augmentation of the source images and of the class-mixed images."""
+
+    source: Photometric = field(default_factory=Photometric)
+    mixed: Photometric = field(default_factory=Photometric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """The mean teacher (Tarvainen and Valpola, NeurIPS 2017) that labels the target.
+
+    - `decay`: share of the old weights that a step keeps, once past its start.
+    - `threshold`: probability from which a target pixel counts as trusted.
+    - `batch_norm`: "batch" normalises by the target batch itself, "running" by the student's
+      averaged statistics.
+    """
+
+    decay: float = 0.999
+    threshold: float = 0.968
+    batch_norm: Literal["batch", "running"] = "batch"
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.decay < 1 and 0 <= self.threshold <= 1):
+            raise ValueError(
+                f"decay, threshold: got {self.decay}, {self.threshold}, want [0, 1) and [0, 1]"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionConfig:
+    """Where contrastive embeddings come from: a feature tap and their width."""
+
+    reads: str = "aspp"
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        if self.reads == "output":
+            raise ValueError("reads: got 'output', want a feature tap such as 'aspp'")
+        if self.width < 1:
+            raise ValueError(f"width: got {self.width}, want 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW for the network (head and projection faster than the backbone), Adam for adversaries.
+
+    Every rate rises over `warmup` steps and decays to zero at the last step.
+    """
+
+    lr: float = 6e-5
+    head_factor: float = 10.0
+    weight_decay: float = 0.01
+    warmup: int = 1500
+    decay: Literal["none", "linear", "poly", "cosine"] = "linear"
+    discriminator_lr: float = 1e-4
+    clip_norm: float = 0.0  # largest gradient norm of the network; 0 does not clip
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "head_factor", "discriminator_lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, want more than 0")
+        for name in ("weight_decay", "warmup", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, want 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """How the same science is computed; not part of the experiment's digest."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    fused_optimiser: bool = False
+    compile: bool = False
+    decode_threads: int = 2
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, want 1 or more")
+        if self.decode_threads < 0:
+            raise ValueError(f"decode_threads: got {self.decode_threads}, want 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment. `batch_size` counts images of each domain over all workers."""
+
+    name: str
+    seed: int = 0
+    steps: int
+    batch_size: int
+    data: DataConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    losses: tuple[Loss, ...]
+    levels: tuple[Level, ...] = ()
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluated: Literal["student", "teacher"] = "student"
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or self.seed < 0:
+            raise ValueError(
+                f"steps, batch_size, seed: got {self.steps}, {self.batch_size}, {self.seed}, "
+                "want at least 1, 1, 0"
+            )
+        if all(loss.weight.is_off for loss in self.losses):
+            raise ValueError(
+                "losses: every loss is off; want at least losses.supervised.weight > 0"
+            )
+        for field_name in ("losses", "levels"):
+            names = [part.name for part in getattr(self, field_name)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field_name}: got {', '.join(names)}, want each name once")
+
+    def to_json(self) -> str:
+        """The whole tree as JSON text; `from_json` reads it back to an equal tree."""
+        return json.dumps(to_plain(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, path: Path) -> "Config":
+        """The config in a file written by `to_json`.
+
+        Raises:
+            UserError: the file is missing, is no JSON, or holds an unknown or ill-typed path.
+        """
+        try:
+            plain = json.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UserError(f"config {path}: cannot be read ({error})") from None
+        try:
+            return from_plain(cls, plain)
+        except UserError as error:
+            raise UserError(f"config {path}: {error}") from None
+
+    def digest(self) -> str:
+        """Twelve hex digits that name the experiment; the same wherever and however it runs."""
+        plain = to_plain(dataclasses.replace(self, runtime=RuntimeConfig()))
+        # Through the types once: a preset that says 1 where a float belongs equals its own JSON.
+        plain = to_plain(from_plain(type(self), plain))
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+    def local_batch_size(self, num_workers: int) -> int:
+        """Images of each domain per worker.
+
+        Raises:
+            UserError: the global batch does not divide by the workers.
+        """
+        if num_workers < 1 or self.batch_size % num_workers:
+            fitting = [n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0]
+            raise UserError(
+                f"workers: got {num_workers}, but batch_size = {self.batch_size} does not divide "
+                f"by it; have {', '.join(map(str, fitting))}"
+            )
+        return self.batch_size // num_workers

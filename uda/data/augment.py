@@ -1,0 +1,97 @@
+"""Photometric augmentation of a batch on its device: colour jitter and blur."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photometric:
+    """Colour jitter and Gaussian blur, drawn for each image on its own.
+
+    A probability is the share of images that are changed. Brightness, contrast and saturation are
+    factors drawn from [1 - x, 1 + x]; `hue` is the largest rotation of the colour wheel, as a
+    share of a full turn; `blur_sigma_px` is the range of the blur's standard deviation.
+    """
+
+    jitter_probability: float = 0.8
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.05
+    blur_probability: float = 0.5
+    blur_sigma_px: tuple[float, float] = (0.15, 1.15)
+
+    def __post_init__(self) -> None:
+        for field in ("jitter_probability", "blur_probability"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field}: got {getattr(self, field)}, want 0 to 1")
+        for field in ("brightness", "contrast", "saturation", "hue"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field}: got {getattr(self, field)}, want 0 <= {field} < 1")
+        if not 0 < self.blur_sigma_px[0] <= self.blur_sigma_px[1]:
+            raise ValueError(f"blur_sigma_px: got {self.blur_sigma_px}, want 0 < low <= high")
+
+    def __call__(
+        self, images: Float[Tensor, "B 3 H W"], generators: Sequence[np.random.Generator]
+    ) -> Float[Tensor, "B 3 H W"]:
+        """Changed copies of `images` (values 0 to 1), image i by numbers from `generators[i]`."""
+        draws = [self._draw(generator) for generator in generators]
+        colour = torch.tensor([d[0] for d in draws], dtype=images.dtype).to(images.device)
+        sigma = torch.tensor([d[1] for d in draws], dtype=images.dtype).to(images.device)
+        jittered = _jitter(images, *colour.T) if self.jitter_probability else images
+        return _blur(jittered, sigma, self.blur_sigma_px[1]) if self.blur_probability else jittered
+
+    def _draw(self, generator: np.random.Generator) -> tuple[list[float], float]:
+        jitter, blur = generator.random(2) < (self.jitter_probability, self.blur_probability)
+        spread = np.array([self.brightness, self.contrast, self.saturation, self.hue])
+        drawn = generator.uniform(-1, 1, 4) * spread * jitter
+        sigma = generator.uniform(*self.blur_sigma_px) if blur else 0.0
+        return [*(1 + drawn[:3]), drawn[3]], sigma
+
+
+def _jitter(
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+) -> Tensor:
+    """Brightness, contrast about the mean grey, saturation, then hue (a rotation of chroma)."""
+    luma = torch.tensor(_LUMA, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    column = (-1, 1, 1, 1)
+    images = (images * brightness.view(column)).clamp(0, 1)
+    grey_mean = (images * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    images = (grey_mean + (images - grey_mean) * contrast.view(column)).clamp(0, 1)
+    grey = (images * luma).sum(1, keepdim=True)
+    chroma = (images - grey) * saturation.view(column)
+    return (grey + torch.einsum("bij,bjhw->bihw", _hue_rotation(hue), chroma)).clamp(0, 1)
+
+
+def _hue_rotation(turns: Tensor) -> Tensor:
+    """Rotations of RGB about the grey axis (B, 3, 3), by Rodrigues' formula."""
+    angle = (2 * torch.pi * turns).view(-1, 1, 1)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=turns.dtype) / 3**0.5
+    cross = cross.to(turns.device)
+    identity = torch.eye(3, dtype=turns.dtype, device=turns.device)
+    third = torch.full((3, 3), 1 / 3, dtype=turns.dtype, device=turns.device)
+    return angle.cos() * identity + angle.sin() * cross + (1 - angle.cos()) * third
+
+
+def _blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
+    """Separable Gaussian blur with one standard deviation per image; 0 leaves it as it is."""
+    radius = max(1, round(3 * largest_sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    # Below a hundredth of a pixel the kernel is a delta; this avoids dividing by zero.
+    kernel = torch.exp(-0.5 * (offsets / sigma.clamp_min(0.01).view(-1, 1)) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
+    batch, _, height, width = images.shape
+    flat = images.reshape(1, batch * 3, height, width)
+    flat = F.pad(flat, (radius, radius, 0, 0), mode="replicate")
+    flat = F.conv2d(flat, kernel.view(-1, 1, 1, 2 * radius + 1), groups=batch * 3)
+    flat = F.pad(flat, (0, 0, radius, radius), mode="replicate")
+    flat = F.conv2d(flat, kernel.view(-1, 1, 2 * radius + 1, 1), groups=batch * 3)
+    return flat.view(batch, 3, height, width)
