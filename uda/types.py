@@ -86,12 +86,16 @@ class Batch:
         )
 
 
+HEALTH = "health/"  # begins the names of figures that are no losses, such as accuracies
+
+
 @dataclass(frozen=True)
 class StepOutput:
     """Result of one forward of the task.
 
-    `loss` is the weighted sum to call `backward` on. `terms` are the unweighted losses and health
-    figures by name: detached scalars on the device, so that nobody waits for the device to log.
+    `loss` is the weighted sum to call `backward` on. `terms` are the unweighted losses by name,
+    and under names that begin with HEALTH the figures that tell whether they work: detached
+    scalars on the device, so that nobody waits for the device to log.
     """
 
     loss: Float[Tensor, ""]

@@ -1,0 +1,213 @@
+"""Checkpoints: a folder per saved step, complete or invisible.
+
+model.safetensors   the network that is evaluated
+state.pt            everything else that changes (loads with weights_only=True)
+config.json         the experiment
+report.json         step, digest, versions, command, data: where the weights come from
+"""
+
+import json
+import os
+import shutil
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+import uda
+from uda.config import Config
+from uda.models import DeepLabV3Plus, build_model
+from uda.optim import Optimisers
+from uda.task import AdaptationTask
+from uda.types import UserError
+
+MODEL_FILE, STATE_FILE, CONFIG_FILE, REPORT_FILE = (
+    "model.safetensors",
+    "state.pt",
+    "config.json",
+    "report.json",
+)
+_STEP_PREFIX = "step-"
+
+
+class TrainState:
+    """Everything that changes during training, in one place.
+
+    Random numbers and the place in the data are functions of `step`, so `step` is all there is to
+    them. `step` counts finished steps.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config = config
+        self.task = AdaptationTask(config).to(device)
+        self.optimisers = Optimisers(self.task, config)
+        self.step = 0
+
+    def save(self, folder: Path, provenance: dict[str, Any]) -> None:
+        """Writes a checkpoint; `folder` appears under its name only when it is complete."""
+        partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+        partial.mkdir(parents=True)
+        try:
+            weights = {name: t.contiguous() for name, t in self.task.evaluated.state_dict().items()}
+            safetensors.torch.save_file(weights, partial / MODEL_FILE)
+            state = {
+                "step": self.step,
+                "task": self.task.state_dict(),
+                "optimisers": self.optimisers.state_dict(),
+            }
+            torch.save(state, partial / STATE_FILE)
+            (partial / CONFIG_FILE).write_text(self.config.to_json())
+            report = {"step": self.step, "digest": self.config.digest(), **provenance}
+            (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
+            _flush(partial)
+            if folder.exists():  # written before a crash, and the same step again after it
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def load(self, folder: Path) -> None:
+        """Continues from a checkpoint of the same experiment.
+
+        Raises:
+            UserError: the folder is damaged or belongs to another experiment.
+        """
+        saved = Config.from_json(folder / CONFIG_FILE)
+        if saved.digest() != self.config.digest():
+            raise UserError(
+                f"resume {folder}: it is of experiment {saved.digest()} ({saved.name}), "
+                f"this run is {self.config.digest()} ({self.config.name}); "
+                "choose another --out or the same settings"
+            )
+        try:
+            state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+            self.task.load_state_dict(state["task"])
+            self.optimisers.load_state_dict(state["optimisers"])
+            self.step = state["step"]
+        except Exception as error:
+            raise UserError(
+                f"resume {folder / STATE_FILE}: does not load ({_line(error)})"
+            ) from error
+
+
+def provenance(data: dict[str, str]) -> dict[str, Any]:
+    """Where a checkpoint comes from: versions, the command and the data's digests by role."""
+    return {
+        "versions": {
+            "uda": uda.__version__,
+            "torch": torch.__version__,
+            "python": sys.version.split()[0],
+        },
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "data": data,
+    }
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """Where a run keeps the checkpoint of a step."""
+    return run / f"{_STEP_PREFIX}{step:07d}"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    named = (f for f in run.glob(f"{_STEP_PREFIX}*") if f.name[len(_STEP_PREFIX) :].isdecimal())
+    return sorted((folder for folder in named if _is_checkpoint(folder)), key=_step_of)
+
+
+def last_step(run: Path) -> int:
+    """The step of a run's latest checkpoint, 0 where there is none."""
+    found = checkpoints(run)
+    return _step_of(found[-1]) if found else 0
+
+
+def find_checkpoint(path: Path) -> Path:
+    """`path` if it is a checkpoint, or the latest checkpoint of the run in it.
+
+    Raises:
+        UserError: there is none, saying what was looked for.
+    """
+    if _is_checkpoint(path):
+        return path
+    if found := checkpoints(path):
+        return found[-1]
+    if not path.exists():
+        raise UserError(f"checkpoint {path}: no such folder")
+    raise UserError(
+        f"checkpoint {path}: want a folder with {MODEL_FILE} and {CONFIG_FILE}, "
+        f"or a run with {_STEP_PREFIX}* folders in it"
+    )
+
+
+def load_model(path: str | Path) -> DeepLabV3Plus:
+    """The evaluated network of a checkpoint, or of a run's latest one: on the CPU, in eval mode.
+
+    `model(images)` takes images (B, 3, H, W) float32, normalised as `model.normalise` does, and
+    returns an output whose `.logits` are (B, classes, H, W).
+
+    Raises:
+        UserError: no checkpoint there, a damaged file, or weights of another architecture.
+    """
+    folder = find_checkpoint(Path(path))
+    config = Config.from_json(folder / CONFIG_FILE)
+    model = build_model(config.model)
+    load_weights(model, folder / MODEL_FILE)
+    return model.eval()
+
+
+def load_weights(model: torch.nn.Module, file: Path) -> None:
+    """Fills every parameter and buffer of `model` from a safetensors file; strict.
+
+    Raises:
+        UserError: the file is damaged or its names or shapes are not the model's.
+    """
+    try:
+        weights = safetensors.torch.load_file(file)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"checkpoint {file}: cannot be read ({_line(error)})") from None
+    own = model.state_dict()
+    wrong = [
+        *(f"{k} missing" for k in own if k not in weights),
+        *(f"{k} unknown" for k in weights if k not in own),
+        *(
+            f"{k} is {tuple(weights[k].shape)}, want {tuple(own[k].shape)}"
+            for k in own
+            if k in weights and weights[k].shape != own[k].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"checkpoint {file}: of another architecture than its config: "
+            f"{'; '.join(wrong[:3])}{more}"
+        )
+    model.load_state_dict(weights)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Removes all but a run's latest `keep` checkpoints, and what a killed save left behind."""
+    leftovers = run.glob(f".{_STEP_PREFIX}*.partial")
+    for folder in [*checkpoints(run)[:-keep], *leftovers]:
+        shutil.rmtree(folder)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix(_STEP_PREFIX))
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+
+
+def _flush(folder: Path) -> None:
+    """Forces the files onto the disk before the rename that makes them visible."""
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

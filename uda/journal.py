@@ -1,0 +1,54 @@
+"""What a run writes for people to follow: TensorBoard scalars and the same as JSON lines."""
+
+import json
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+SCALARS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class Journal:
+    """Scalars of a run by step. After a resume, what a crashed attempt logged later is dropped."""
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        # TensorBoard hides the events of steps that are run again; the JSON lines are cut alike.
+        self._writer = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=first_step + 1)
+        file = run / SCALARS_FILE
+        kept = [line for line in _lines(file) if json.loads(line)["step"] <= first_step]
+        file.write_text("".join(f"{line}\n" for line in kept))
+        self._file = file.open("a")
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
+        self._file.flush()
+
+    def text(self, name: str, text: str) -> None:
+        """A text on TensorBoard's text page, such as the configuration."""
+        self._writer.add_text(name, text)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_scalars(run: Path) -> list[dict[str, int | float]]:
+    """The logged scalars of a run, one dictionary (with "step") per log line."""
+    return [json.loads(line) for line in _lines(run / SCALARS_FILE)]
+
+
+def _lines(file: Path) -> list[str]:
+    """Complete lines only: a killed process may leave half a line at the end."""
+    if not file.exists():
+        return []
+    return [line for line in file.read_text().split("\n")[:-1] if line]

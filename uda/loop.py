@@ -1,0 +1,191 @@
+"""The training loop, and the seam between it and the place it runs in."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from uda.checkpoint import TrainState
+from uda.config import Config
+from uda.models import load_pretrained
+from uda.types import HEALTH, Batch, StepOutput
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the last checkpoint is intact. The message is one line."""
+
+
+@runtime_checkable
+class Worker(Protocol):
+    """What the loop needs from the place it runs in: one process, or one of many under Ray."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def wrap(self, task: nn.Module) -> nn.Module:
+        """The module to call: gradients of all workers are averaged in its backward pass."""
+        ...
+
+    def sum(self, values: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """Element-wise sum over all workers, the same on each of them."""
+        ...
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        """Records scalars (all workers call it, one writes)."""
+        ...
+
+    def report(self, step: int, save: Callable[[Path], None]) -> None:
+        """Publishes the checkpoint that `save` writes (all workers call it, one writes)."""
+        ...
+
+    def restore(self) -> Path | None:
+        """The checkpoint to continue from, if there is one."""
+        ...
+
+    def should_stop(self) -> bool:
+        """Whether this worker was asked to stop after the current step."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """The endless stream of a worker's batches."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long the last batch kept the trainer waiting."""
+        ...
+
+    def batches(self, first_step: int) -> Iterator[Batch]: ...
+
+
+@dataclass
+class _Meter:
+    """Averages between two log lines, kept on the device until they are read."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    wait_seconds: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, output: StepOutput, wait_seconds: float) -> None:
+        self.steps += 1
+        self.wait_seconds += wait_seconds
+        for name, value in {"total": output.loss.detach(), **output.terms}.items():
+            self.sums[name] = self.sums.get(name, 0) + value.float()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self, worker: Worker, batch_size: int) -> dict[str, float]:
+        """Means over steps and workers. Waits for the device: the one place that does."""
+        names = sorted(self.sums)
+        means = [self.sums[name] / self.counts[name] for name in names]
+        wait = torch.tensor(self.wait_seconds, device=worker.device)
+        values = worker.sum(torch.stack([*means, wait]).double()) / worker.world_size
+        *means, wait = values.tolist()
+        seconds = time.perf_counter() - self.started
+        return {
+            **{_tag(name): mean for name, mean in zip(names, means, strict=True)},
+            "speed/samples_per_second": 2 * batch_size * self.steps / seconds,  # both domains
+            "speed/data_wait_share": wait / seconds,
+        }
+
+
+def _tag(term: str) -> str:
+    """Where TensorBoard shows a term."""
+    return term if term.startswith(HEALTH) else f"loss/{term}"
+
+
+def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> int:
+    """Trains until `config.steps` or until asked to stop; returns the number of finished steps.
+
+    Raises:
+        TrainingError: a loss is not finite. No checkpoint of the damaged state is written.
+    """
+    state = TrainState(config, worker.device)
+    if (restored := worker.restore()) is not None:
+        state.load(restored)
+    else:
+        load_pretrained(state.task.student, config.model)
+        state.task.start_teacher()
+    if state.step >= config.steps:
+        return state.step
+    _apply_runtime(state, config)
+    task = worker.wrap(state.task)
+    task.train()
+    meter = _Meter()
+    with closing(data.batches(state.step)) as stream:  # type: ignore[type-var]
+        for batch in stream:
+            output = task(batch.to(worker.device))
+            output.loss.backward()
+            state.optimisers.step(state.step)
+            state.task.after_step(state.step)
+            meter.add(output, data.wait_seconds)
+            state.step += 1
+            done = state.step >= config.steps
+            if done or state.step % config.runtime.log_every == 0:
+                _log(state, meter, worker)
+                meter = _Meter()
+                stop = _any(worker, worker.should_stop())
+                done = done or stop
+            if done or state.step % config.runtime.checkpoint_every == 0:
+                _check_finite_since(meter, state, worker)
+                _check_weights(state)
+                worker.report(state.step, lambda folder: state.save(folder, provenance))
+            if done:
+                break
+    return state.step
+
+
+def _log(state: TrainState, meter: _Meter, worker: Worker) -> None:
+    scalars = meter.read(worker, state.config.batch_size)
+    _check_finite(scalars, state.step)
+    rates = state.optimisers.rates(state.step - 1)
+    worker.log(state.step, scalars | {f"lr/{name}": rate for name, rate in rates.items()})
+
+
+def _check_finite_since(meter: _Meter, state: TrainState, worker: Worker) -> None:
+    """A state is saved only if every loss since the last check was finite."""
+    if meter.steps:
+        _check_finite(meter.read(worker, state.config.batch_size), state.step)
+
+
+def _check_finite(scalars: dict[str, float], step: int) -> None:
+    bad = [name for name, value in scalars.items() if not torch.isfinite(torch.tensor(value))]
+    if bad:
+        finite = ", ".join(f"{n}={v:.4g}" for n, v in scalars.items() if n not in bad)
+        raise TrainingError(
+            f"{', '.join(bad)} not finite at or shortly before step {step} ({finite}); "
+            "the last checkpoint is intact"
+        )
+
+
+def _check_weights(state: TrainState) -> None:
+    """No loss has seen the last update yet, and a gradient may overflow where its loss did not."""
+    names, weights = zip(*state.task.named_parameters(), strict=True)
+    finite = torch.stack([weight.isfinite().all() for weight in weights]).tolist()
+    if bad := [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]:
+        raise TrainingError(
+            f"{len(bad)} weights not finite after step {state.step}, such as {bad[0]}; "
+            "the last checkpoint is intact"
+        )
+
+
+def _any(worker: Worker, flag: bool) -> bool:
+    """Whether any worker says yes: all must agree, or one would wait for the others forever."""
+    return bool(worker.sum(torch.tensor([float(flag)], device=worker.device)).item())
+
+
+def _apply_runtime(state: TrainState, config: Config) -> None:
+    """The switches that change how the same numbers are computed."""
+    if config.runtime.channels_last:
+        state.task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.runtime.compile:
+        state.task.student.compile()

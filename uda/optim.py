@@ -1,0 +1,85 @@
+"""Optimisers: one for the network, one for the discriminators; rates are functions of the step."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from uda.config import Config
+from uda.schedule import Schedule
+from uda.task import AdaptationTask
+
+
+class Optimisers:
+    """Steps every trained parameter of a task.
+
+    The network and the discriminators get their gradients from one backward pass; they differ in
+    optimiser and rate only, so they step together.
+    """
+
+    def __init__(self, task: AdaptationTask, config: Config) -> None:
+        optim = config.optim
+        self._clip_norm = optim.clip_norm
+        self._network = [*task.student.parameters(), *task.projection_parameters()]
+        head = [*task.student.head_parameters(), *task.projection_parameters()]
+        groups = [
+            *_groups(
+                "backbone", list(task.student.backbone_parameters()), optim.lr, optim.weight_decay
+            ),
+            *_groups("head", head, optim.lr * optim.head_factor, optim.weight_decay),
+        ]
+        # None, not False: an explicit False also forbids PyTorch's second-best, "foreach".
+        fused = config.runtime.fused_optimiser or None
+        self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, fused=fused)]
+        if adversaries := list(task.discriminators.parameters()):
+            group = {"name": "discriminator", "params": adversaries, "lr": optim.discriminator_lr}
+            # The second moment's 0.99 is AdaptSegNet's: adversarial gradients are less steady.
+            self._all.append(torch.optim.Adam([group], betas=(0.9, 0.99), fused=fused))
+        self._rates = {
+            group["name"]: Schedule(
+                value=group["lr"],
+                ramp=optim.warmup,
+                decay=optim.decay,
+                stop=config.steps if optim.decay != "none" else 0,
+            )
+            for optimiser in self._all
+            for group in optimiser.param_groups
+        }
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Learning rate by group name ("backbone", "head", "discriminator") at `step`."""
+        return {name: rate.at(step) for name, rate in self._rates.items() if "/" not in name}
+
+    def step(self, step: int) -> None:
+        """Applies and clears the gradients, at the rates of `step`."""
+        if self._clip_norm:
+            nn.utils.clip_grad_norm_(self._network, self._clip_norm)
+        for optimiser in self._all:
+            for group in optimiser.param_groups:
+                group["lr"] = self._rates[group["name"]].at(step)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(i): optimiser.state_dict() for i, optimiser in enumerate(self._all)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for i, optimiser in enumerate(self._all):
+            saved = state[str(i)]
+            # How it is computed is this run's choice, not that of the run which saved.
+            fused = {"fused": optimiser.defaults["fused"]}
+            groups = [group | fused for group in saved["param_groups"]]
+            optimiser.load_state_dict({**saved, "param_groups": groups})
+
+
+def _groups(
+    name: str, parameters: list[nn.Parameter], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Weights decay; biases and the scales of normalisation layers do not (one-dimensional)."""
+    decayed = [p for p in parameters if p.dim() > 1]
+    plain = [p for p in parameters if p.dim() <= 1]
+    groups = [
+        {"name": name, "params": decayed, "lr": lr, "weight_decay": weight_decay},
+        {"name": f"{name}/no_decay", "params": plain, "lr": lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,84 @@
+"""A training run before it starts: its settings, its data and its folder, all checked.
+
+Everything a user can get wrong is found here in a second or two, before any worker starts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uda.checkpoint import checkpoints, last_step, provenance
+from uda.config import Config
+from uda.data.shards import ShardFolder, open_shards
+from uda.feed import check_source
+from uda.models import check_pretrained
+from uda.presets import preset
+from uda.task import preflight
+from uda.tree import override, parse_assignments
+from uda.types import Domain, UserError
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is trained, on what, and where it is written."""
+
+    config: Config
+    folder: Path
+    data: dict[Domain, ShardFolder]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint says about where it comes from."""
+        return provenance({str(d): folder.manifest.digest for d, folder in self.data.items()})
+
+
+def read_config(preset_or_file: str, assignments: list[str]) -> Config:
+    """A preset by name or a config.json by path, changed by `--set` assignments."""
+    is_file = preset_or_file.endswith(".json")
+    config = Config.from_json(Path(preset_or_file)) if is_file else preset(preset_or_file)
+    return override(config, parse_assignments(assignments))
+
+
+def open_run(
+    config: Config,
+    folder: str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    num_workers: int = 1,
+    resume: bool = False,
+) -> Run:
+    """Checks everything and creates the run's folder with its config.json.
+
+    Raises:
+        UserError: the batch does not divide by the workers, a name or shape in the config is
+            wrong, data are missing or damaged, or the folder belongs to another run.
+    """
+    run = Path(folder).absolute()
+    check_pretrained(config.model)
+    preflight(config, num_workers)
+    data = {Domain.SOURCE: open_shards(source), Domain.TARGET: open_shards(target)}
+    check_source(data[Domain.SOURCE], config.data.source_sampling)
+    _check_folder(run, config, resume)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / CONFIG_FILE).write_text(config.to_json())
+    return Run(config=config, folder=run, data=data)
+
+
+def _check_folder(run: Path, config: Config, resume: bool) -> None:
+    if run.exists() and not run.is_dir():
+        raise UserError(f"out {run}: is a file, want a folder")
+    found = checkpoints(run)
+    if found and not resume:
+        raise UserError(
+            f"out {run}: already holds a run at step {last_step(run)}; "
+            "continue it with --resume or choose another --out"
+        )
+    if found and (saved := Config.from_json(found[-1] / CONFIG_FILE)).digest() != config.digest():
+        raise UserError(
+            f"out {run}: holds experiment {saved.digest()} ({saved.name}), not {config.digest()} "
+            f"({config.name}); resume it with its own settings ({run / CONFIG_FILE}) "
+            "or choose another --out"
+        )

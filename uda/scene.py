@@ -1,0 +1,199 @@
+"""Everything a training step may need, each thing computed at most once and only when asked for.
+
+A loss names what it needs; this class is the list of what there is to name. What nobody asks for
+costs nothing: without a self-training loss there is no teacher forward and no mixed image.
+"""
+
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from uda.classes import IGNORE, NUM_CLASSES
+from uda.config import Config
+from uda.data.augment import Photometric
+from uda.data.mixing import class_mix_mask, image_trust, paste
+from uda.distributed import gather
+from uda.models import DeepLabV3Plus, SegmentationOutput, Teacher
+from uda.randomness import sample_generators
+from uda.types import Batch
+
+
+class Scene:
+    """One batch on its way through the networks. Attribute names are what losses ask for."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        config: Config,
+        student: DeepLabV3Plus,
+        teacher: Teacher | None,
+        projection: nn.Module | None,
+    ) -> None:
+        self._batch = batch
+        self._config = config
+        self._student = student
+        self._teacher = teacher
+        self._projection = projection
+
+    # --- images and labels -----------------------------------------------------------------
+
+    @cached_property
+    def source_labels(self) -> Int64[Tensor, "B H W"]:
+        return self._batch.source.labels.long()
+
+    @cached_property
+    def source_images(self) -> Float[Tensor, "B 3 H W"]:
+        """Augmented source images, normalised."""
+        images = _unit(self._batch.source.images)
+        return self._normalise(self._photometric(self._config.augment.source, "source", images))
+
+    @cached_property
+    def target_images(self) -> Float[Tensor, "B 3 H W"]:
+        """Target images as they are, normalised."""
+        return self._normalise(_unit(self._batch.target.images))
+
+    # --- the student's view ----------------------------------------------------------------
+
+    @cached_property
+    def source(self) -> SegmentationOutput:
+        return self._forward(self.source_images)
+
+    @cached_property
+    def target(self) -> SegmentationOutput:
+        return self._forward(self.target_images)
+
+    @cached_property
+    def source_logits(self) -> Float[Tensor, "B K H W"]:
+        return self.source.logits
+
+    @cached_property
+    def target_logits(self) -> Float[Tensor, "B K H W"]:
+        return self.target.logits
+
+    @cached_property
+    def mixed_logits(self) -> Float[Tensor, "B K H W"]:
+        return self._forward(self._mixed[0]).logits
+
+    # --- the teacher's view, and class-mixed images ----------------------------------------
+
+    @cached_property
+    def _teacher_view(self) -> tuple[Tensor, Tensor]:
+        """(confidence, pseudo-label) of every target pixel."""
+        assert self._teacher is not None, "a loss asked for pseudo-labels but no teacher was built"
+        with torch.no_grad(), self._autocast():
+            logits = self._teacher(self.target_images).logits
+        best, label = logits.float().max(1)
+        # The largest softmax probability, without the other eighteen.
+        return (best - logits.float().logsumexp(1)).exp(), label
+
+    @cached_property
+    def pseudo_labels(self) -> Int64[Tensor, "B H W"]:
+        """The teacher's most probable class of every target pixel."""
+        return self._teacher_view[1]
+
+    @cached_property
+    def trusted_labels(self) -> Int64[Tensor, "B H W"]:
+        """Pseudo-labels where the teacher is confident, 255 elsewhere."""
+        confident = self._teacher_view[0] >= self._config.teacher.threshold
+        return torch.where(confident, self.pseudo_labels, IGNORE)
+
+    @cached_property
+    def trust(self) -> Float[Tensor, "B"]:
+        """Share of each target image's pixels of which the teacher is confident."""
+        return image_trust(self._teacher_view[0], self._config.teacher.threshold)
+
+    @cached_property
+    def _mixed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and pixel weights of source classes pasted onto the target."""
+        mask = class_mix_mask(self.source_labels, self._generators("class_mix"))
+        images = paste(mask, _unit(self._batch.source.images), _unit(self._batch.target.images))
+        images = self._photometric(self._config.augment.mixed, "mixed", images)
+        labels = paste(mask, self.source_labels, self.pseudo_labels)
+        weights = torch.where(mask, 1.0, self.trust[:, None, None])
+        return self._normalise(images), labels, weights
+
+    @cached_property
+    def mixed_labels(self) -> Int64[Tensor, "B H W"]:
+        return self._mixed[1]
+
+    @cached_property
+    def mixed_weights(self) -> Float[Tensor, "B H W"]:
+        return self._mixed[2]
+
+    # --- whole images, over all workers ----------------------------------------------------
+
+    @cached_property
+    def class_distributions(self) -> Float[Tensor, "N K"]:
+        """Class shares of all source images, then all target images, of the global batch."""
+        source, target = _class_shares(self.source_labels), _class_shares(self.trusted_labels)
+        return torch.cat([gather(source), gather(target)])
+
+    @cached_property
+    def class_embeddings(self) -> Float[Tensor, "N K D"]:
+        """Mean embedding of the pixels of each class (0 where absent), in the same order."""
+        assert self._projection is not None, "a loss asked for embeddings without a projection"
+        tap = self._config.projection.reads
+        parts = [
+            _class_means(self._projection(output.features[tap].float()), labels)
+            for output, labels in (
+                (self.source, self.source_labels),
+                (self.target, self.trusted_labels),
+            )
+        ]
+        return torch.cat([gather(part) for part in parts])
+
+    # --- helpers ---------------------------------------------------------------------------
+
+    def _forward(self, images: Tensor) -> SegmentationOutput:
+        with self._autocast():
+            return self._student(images)
+
+    def _autocast(self) -> torch.autocast:
+        bfloat16 = self._config.runtime.precision == "bfloat16"
+        device = self._batch.source.images.device.type
+        kind = device if device != "meta" else "cpu"
+        return torch.autocast(kind, torch.bfloat16, enabled=bfloat16)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        # As the network's own `normalise`, for images that augmentation has already made floats.
+        constants = zip(self._student.mean, self._student.std, strict=True)
+        images = torch.stack([(images[:, i] - m) / s for i, (m, s) in enumerate(constants)], 1)
+        if self._config.runtime.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def _photometric(self, augment: Photometric, purpose: str, images: Tensor) -> Tensor:
+        return augment(images, self._generators(purpose))
+
+    def _generators(self, purpose: str) -> list:
+        batch = self._batch
+        count = len(batch.source.images)
+        return sample_generators(self._config.seed, purpose, batch.step, batch.first_sample, count)
+
+
+def _unit(images: Tensor) -> Tensor:
+    """uint8 0..255 as float32 0..1."""
+    return images.float() / 255
+
+
+def _class_shares(labels: Int64[Tensor, "B H W"]) -> Float[Tensor, "B K"]:
+    """Share of each class among the labelled pixels of each image; 0 for an all-ignore image."""
+    index = labels.clamp_max(NUM_CLASSES).flatten(1)
+    counts = torch.zeros(len(labels), NUM_CLASSES + 1, device=labels.device)
+    counts = counts.scatter_add(1, index, torch.ones_like(index, dtype=counts.dtype))
+    counts = counts[:, :NUM_CLASSES]
+    return counts / counts.sum(1, keepdim=True).clamp_min(1)
+
+
+def _class_means(
+    embeddings: Float[Tensor, "B D h w"], labels: Int64[Tensor, "B H W"]
+) -> Float[Tensor, "B K D"]:
+    """Mean embedding over the feature cells of each class, labels taken at the cell's centre."""
+    size = embeddings.shape[2:]
+    cells = F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+    one_hot = F.one_hot(cells.clamp_max(NUM_CLASSES), NUM_CLASSES + 1)[..., :NUM_CLASSES].float()
+    sums = torch.einsum("bhwk,bdhw->bkd", one_hot, embeddings)
+    return sums / one_hot.sum((1, 2))[..., None].clamp_min(1)

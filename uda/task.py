@@ -1,0 +1,181 @@
+"""The adaptation task: a batch in, one loss out.
+
+`AdaptationTask.forward` computes every active loss, and it is the only module that data-parallel
+training wraps. Call the wrapped task, never its parts: a forward on the unwrapped module loses
+the synchronisation of gradients without any error.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from uda.config import Config
+from uda.losses.adversarial import Level, accuracy, domain_loss, represent
+from uda.models import PatchDiscriminator, ProjectionHead, Teacher, build_model, num_strided_for
+from uda.randomness import seed_torch
+from uda.scene import Scene
+from uda.types import HEALTH, Batch, Domain, Labelled, StepOutput, Unlabelled, UserError
+
+_NEEDS_TEACHER = {"pseudo_labels", "trusted_labels", "trust", "mixed_logits", "mixed_labels",
+                  "mixed_weights", "class_embeddings", "class_distributions"}  # fmt: skip
+_NEEDS_PROJECTION = {"class_embeddings"}
+
+
+class AdaptationTask(nn.Module):
+    """The student and whatever its active losses need: teacher, projection, discriminators."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        # The weights a run starts from depend on its seed, not on what was computed before.
+        seed_torch(config.seed, "weights")
+        self.student = build_model(config.model)
+        self._losses = tuple(loss for loss in config.losses if not loss.weight.is_off)
+        self._levels = tuple(level for level in config.levels if not level.weight.is_off)
+        needs = {name for loss in self._losses for name in _inputs(loss)}
+        self.teacher: Teacher | None = None
+        if needs & _NEEDS_TEACHER or config.evaluated == "teacher":
+            self.teacher = Teacher(self.student, batch_norm=config.teacher.batch_norm)
+        self.projection: nn.Module | None = None
+        if needs & _NEEDS_PROJECTION:
+            channels = self._tap_channels(config.projection.reads, "projection.reads")
+            self.projection = ProjectionHead(channels, config.projection.width)
+        self.discriminators = nn.ModuleDict(
+            {level.name: self._discriminator(level) for level in self._levels}
+        )
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """All losses of one step: sum_i weight_i(step) * loss_i, plus the discriminators' own."""
+        seed_torch(self.config.seed, "forward", batch.step, batch.first_sample)
+        scene = Scene(batch, self.config, self.student, self.teacher, self.projection)
+        total: Tensor | None = None
+        terms: dict[str, Tensor] = {}
+        for loss in self._losses:
+            weight = loss.weight.at(batch.step)
+            if weight == 0.0:
+                continue
+            value = _call(loss, scene)
+            terms[loss.name] = value.detach()
+            total = weight * value if total is None else total + weight * value
+            for name, figure in _call(loss.health, scene).items():
+                terms[f"{HEALTH}{loss.name}/{name}"] = figure.detach()
+        for level in self._levels:
+            weight = level.weight.at(batch.step)
+            if weight == 0.0:
+                continue
+            fooling, own, right = self._adversarial(level, scene)
+            terms[f"{level.name}/fooling"] = fooling.detach()
+            terms[f"{level.name}/discriminator"] = own.detach()
+            terms[f"{HEALTH}{level.name}/accuracy"] = right.detach()
+            total = own + weight * fooling if total is None else total + own + weight * fooling
+        if total is None:  # every part pauses at this step
+            total = 0.0 * scene.source_logits.sum()
+        return StepOutput(total, terms)
+
+    def start_teacher(self) -> None:
+        """Makes the teacher a copy of the student, once the student's first weights are loaded."""
+        if self.teacher is not None:
+            self.teacher.update(self.student, 0, self.config.teacher.decay)
+
+    def after_step(self, step: int) -> None:
+        """What follows an optimiser step: the teacher moves towards the student."""
+        if self.teacher is not None:
+            self.teacher.update(self.student, step, self.config.teacher.decay)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is exported and scored."""
+        if self.config.evaluated == "teacher":
+            assert self.teacher is not None
+            return self.teacher.network
+        return self.student
+
+    @property
+    def has_pauses(self) -> bool:
+        """True if some trained part gets no gradient at some steps.
+
+        By its schedule, or the classifier because nothing that is trained looks at its logits.
+        """
+        inputs = [name for loss in self._losses for name in _inputs(loss)]
+        inputs += [f"{level.reads}_logits" for level in self._levels if level.reads == "output"]
+        uses_logits = any(name.endswith("_logits") for name in inputs)
+        parts = (*self._losses, *self._levels)
+        return not uses_logits or any(part.weight.may_pause for part in parts)
+
+    def projection_parameters(self) -> Iterable[nn.Parameter]:
+        return () if self.projection is None else self.projection.parameters()
+
+    def _adversarial(self, level: Level, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+        """(fooling term, discriminator's own term, discriminator's accuracy) of one level.
+
+        Gradients equal those of the classic alternating update, in one backward pass: fooling
+        reads the discriminator through detached weights, its own term reads detached features.
+        """
+        network = self.discriminators[level.name]
+        source, target = (
+            represent(
+                output.logits if level.reads == "output" else output.features[level.reads].float(),
+                level.sees,
+            )
+            for output in (scene.source, scene.target)
+        )
+        frozen = {name: p.detach() for name, p in network.named_parameters()}
+        fooled = functional_call(network, frozen, (target,))
+        on_source, on_target = network(source.detach()), network(target.detach())
+        own = domain_loss(on_source, Domain.SOURCE, level.objective)
+        own = (own + domain_loss(on_target, Domain.TARGET, level.objective)) / 2
+        fooling = domain_loss(fooled, Domain.SOURCE, level.objective)
+        return fooling, own, accuracy(on_source, on_target, level.objective)
+
+    def _discriminator(self, level: Level) -> nn.Module:
+        channels = self._tap_channels(level.reads, f"levels.{level.name}.reads")
+        num_strided = num_strided_for(self.student.tap_strides[level.reads])
+        return PatchDiscriminator(channels, level.width, num_strided)
+
+    def _tap_channels(self, tap: str, path: str) -> int:
+        channels = self.student.tap_channels
+        if tap not in channels:
+            raise UserError(
+                f"{path}: got {tap!r}; {self.config.model.backbone} has {', '.join(channels)}"
+            )
+        return channels[tap]
+
+
+def preflight(config: Config, num_workers: int = 1) -> None:
+    """Builds and runs the task on the meta device, where it costs no memory and no time.
+
+    Raises:
+        UserError: a name, shape or batch size of `config` does not fit together.
+    """
+    local = config.local_batch_size(num_workers)
+    crop = config.data.crop
+    with torch.device("meta"):
+        task = AdaptationTask(config)
+        images = torch.zeros(local, 3, crop.height, crop.width, dtype=torch.uint8)
+        labels = torch.zeros(local, crop.height, crop.width, dtype=torch.uint8)
+        batch = Batch(
+            source=Labelled(images, labels), target=Unlabelled(images), step=0, first_sample=0
+        )
+        # Step 0, and for every part the step at which it joins.
+        starts = {0, *(part.weight.start for part in (*config.losses, *config.levels))}
+        try:
+            for step in sorted(starts):
+                task(Batch(source=batch.source, target=batch.target, step=step, first_sample=0))
+        except UserError:
+            raise
+        except (RuntimeError, ValueError) as error:  # ValueError is how BatchNorm refuses a batch
+            reason = str(error).splitlines()[0]
+            raise UserError(f"config {config.name}: a training step cannot run: {reason}") from None
+
+
+def _inputs(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the parameters of a loss, which are attributes of a Scene."""
+    return tuple(inspect.signature(function).parameters)
+
+
+def _call(function: Callable[..., Any], scene: Scene) -> Any:
+    return function(**{name: getattr(scene, name) for name in _inputs(function)})
