@@ -10,7 +10,7 @@ studies := $(subst _,-,$(patsubst tests/studies/%.py,%,$(wildcard tests/studies/
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-fast lint types format bench study clean
+.PHONY: help setup demo test test-fast lint types format bench study docs clean
 
 help: ## this list
 	@echo 'usage: make VERB'
@@ -53,6 +53,9 @@ study-%: $(READY) ## one study of tests/studies: writes runs/study/NAME.json
 	@test -f tests/studies/$(subst -,_,$*).py || { echo 'make: no study "$*"; have: $(studies)' >&2; exit 2; }
 	@mkdir -p runs/study
 	$(BIN)/python -m tests.studies.$(subst -,_,$*) $(ARGS)
+
+docs: $(READY) ## write the figures of docs/results into the README
+	$(BIN)/python -m tests.studies._readme
 
 clean: ## remove caches and build leftovers; keeps .venv and runs
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

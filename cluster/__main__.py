@@ -1,0 +1,152 @@
+"""The command line `uda` (also `python -m cluster`). Every verb is imported when it runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uda.arguments import (
+    DONE,
+    INTERRUPTED,
+    add_evaluate,
+    add_prepare,
+    add_train,
+    add_verb,
+    run_verb,
+)
+
+_DESCRIPTION = """\
+Adapt a segmentation network from labelled synthetic streets to unlabelled real ones.
+
+Runs on this machine, or on the Ray cluster that RAY_ADDRESS names."""
+
+_EPILOG = """\
+start here:
+  uda demo                    the whole story in minutes: see runs/demo/report.png
+  tensorboard --logdir runs   what training is doing
+  uda VERB --help             what a verb takes, with an example"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    return run_verb(arguments.run, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="uda",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
+    demo = add_verb(
+        verbs,
+        "demo",
+        "render two looks of streets, adapt from one to the other, and report",
+        "uda demo --out runs/demo",
+    )
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: runs/demo")
+    demo.add_argument("--seed", type=int, default=0, help="of scenes and training; default: 0")
+    demo.set_defaults(run=_demo)
+    add_prepare(verbs).set_defaults(run=_prepare)
+    train = add_train(verbs)
+    train.add_argument("--workers", type=int, default=1, help="number of workers; default: 1")
+    train.set_defaults(run=_train)
+    evaluate = add_evaluate(verbs, predictions=True)
+    evaluate.add_argument("--actors", type=int, help="default: as many as the cluster has room for")
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from cluster.demo import demo
+
+    demo(arguments.out, seed=arguments.seed)
+    return DONE
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from cluster.prepare import prepare
+    from cluster.runtime import start_ray
+
+    with start_ray(needed_cpus=1):
+        manifest = prepare(
+            arguments.dataset,
+            arguments.root,
+            arguments.out,
+            arguments.split,
+            size=arguments.size,
+            codec=arguments.codec,
+            count=arguments.count,
+            seed=arguments.seed,
+        )
+    print(f"{arguments.out}: {manifest.samples} images in {len(manifest.shards)} shards")
+    if manifest.unknown_label_pixels:
+        print(
+            f"{manifest.unknown_label_pixels} label pixels had ids outside the table: now ignored"
+        )
+    return DONE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from uda.run import open_run, read_config
+
+    config = read_config(arguments.preset, arguments.set)
+    run = open_run(
+        config,
+        arguments.out or Path("runs") / config.name,
+        arguments.source,
+        arguments.target,
+        num_workers=arguments.workers,
+        resume=arguments.resume,
+    )
+    from cluster.runtime import check_resources, required_cpus, start_ray
+    from cluster.train import Scaling, train
+
+    scaling = Scaling(num_workers=arguments.workers, gpu=arguments.gpu)
+    with start_ray(needed_cpus=required_cpus(scaling.num_workers, scaling.cpus_per_worker)):
+        gpus = scaling.num_workers if scaling.gpu else 0
+        check_resources(scaling.num_workers, scaling.cpus_per_worker, gpus)
+        step = train(run, scaling)
+    if step < config.steps:
+        print(f"stopped at step {step} of {config.steps}; continue with --resume", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{run.folder}: {step} steps done")
+    return DONE
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import load_model
+    from uda.classes import find_class_list
+    from uda.types import UserError
+
+    if (arguments.checkpoint is None) == (arguments.predictions is None):
+        raise UserError("evaluate: want either a CHECKPOINT or --predictions DIR, before DATA")
+    classes = find_class_list(arguments.classes) if arguments.classes else None
+    if arguments.checkpoint:
+        load_model(arguments.checkpoint)  # a mistake shows here in a second, before Ray starts
+    from cluster.evaluate import evaluate, evaluate_predictions
+    from cluster.runtime import start_ray
+    from uda.report import show_report
+
+    with start_ray(needed_cpus=1):
+        common = {"class_list": classes, "actors": arguments.actors}
+        if arguments.predictions:
+            report = evaluate_predictions(
+                arguments.predictions, arguments.data, ids=arguments.ids, **common
+            )
+        else:
+            report = evaluate(
+                arguments.checkpoint,
+                arguments.data,
+                scales=arguments.scales,
+                flip=arguments.flip,
+                gpu=arguments.gpu,
+                **common,
+            )
+    show_report(report, arguments.json)
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
