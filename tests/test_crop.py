@@ -171,7 +171,7 @@ def test_a_damaged_row_is_named(changes, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"height": 0}, "crop: got 0 x 512"),
+        ({"height": 0}, "height, width: got 0, 512"),
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"scale": (2.0, 1.0)}, "scale"),
         ({"flip": 1.1}, "flip: got 1.1"),

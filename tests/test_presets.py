@@ -74,3 +74,11 @@ def test_an_unknown_preset_lists_all(name):
     assert repr(name) in text
     assert text.split("have ")[1].split(", ") == list(PRESETS)
     assert "\n" not in text
+
+
+def test_schedules_follow_another_length() -> None:
+    config = preset("demo_full", steps=40)
+    assert config.steps == 40
+    (contrastive,) = (loss for loss in config.losses if loss.name == "contrastive")
+    assert contrastive.weight.start == 10
+    assert config.levels[0].weight.stop == 40

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from uda.classes import NUM_CLASSES
 from uda.data.augment import Photometric
 from uda.data.crop import CropConfig
 from uda.data.sampling import SamplingConfig
@@ -141,6 +142,10 @@ class Config:
             raise ValueError(
                 f"steps, batch_size, seed: got {self.steps}, {self.batch_size}, {self.seed}, "
                 "want at least 1, 1, 0"
+            )
+        if self.model.num_classes != NUM_CLASSES:
+            raise ValueError(
+                f"model.num_classes: got {self.model.num_classes}, want {NUM_CLASSES} as in the labels"
             )
         if all(loss.weight.is_off for loss in self.losses):
             raise ValueError(

@@ -21,8 +21,11 @@ from uda.schedule import Schedule
 from uda.types import UserError
 
 
-def preset(name: str) -> Config:
-    """The preset called `name`.
+def preset(name: str, steps: int | None = None) -> Config:
+    """The preset called `name`, of another length where `steps` is given.
+
+    Schedules that follow the length of training, such as a start after a quarter of it, follow
+    `steps` too; changing the finished config's `steps` would leave them where they were.
 
     Raises:
         UserError: there is none; lists all.
@@ -31,7 +34,7 @@ def preset(name: str) -> Config:
         raise UserError(
             f"preset {name!r}: no such preset or config file; have {', '.join(PRESETS)}"
         )
-    return PRESETS[name]()
+    return PRESETS[name](steps)
 
 
 def demo() -> Config:
@@ -57,7 +60,7 @@ def street_to_camvid() -> Config:
     """Rendered streets to CamVid's photographs, both at 240x180, on a CPU in half an hour."""
     return Config(
         name="street_to_camvid",
-        steps=1500,
+        steps=1000,
         batch_size=4,
         data=DataConfig(
             # Objects of real streets come in more sizes than the renderer's.
@@ -127,12 +130,14 @@ METHODS: dict[str, Callable[[Config], Config]] = {
 RECOMMENDED = "full"  # what the name of a setting alone stands for
 
 
-def _build(setting: str, method: str | None) -> Config:
-    config = METHODS[method or RECOMMENDED](SETTINGS[setting]())
+def _build(setting: str, method: str | None, steps: int | None = None) -> Config:
+    config = SETTINGS[setting]()
+    config = dataclasses.replace(config, steps=steps or config.steps)
+    config = METHODS[method or RECOMMENDED](config)
     return dataclasses.replace(config, name=f"{setting}_{method}" if method else setting)
 
 
-PRESETS: dict[str, Callable[[], Config]] = {
+PRESETS: dict[str, Callable[..., Config]] = {
     setting if method is None else f"{setting}_{method}": partial(_build, setting, method)
     for setting in SETTINGS
     for method in (None, *METHODS)

@@ -36,9 +36,13 @@ class Run:
 
 def read_config(preset_or_file: str, assignments: list[str]) -> Config:
     """A preset by name or a config.json by path, changed by `--set` assignments."""
-    is_file = preset_or_file.endswith(".json")
-    config = Config.from_json(Path(preset_or_file)) if is_file else preset(preset_or_file)
-    return override(config, parse_assignments(assignments))
+    changes = parse_assignments(assignments)
+    if preset_or_file.endswith(".json"):
+        config = Config.from_json(Path(preset_or_file))
+    else:
+        steps = changes.get("steps")
+        config = preset(preset_or_file, steps if isinstance(steps, int) and steps > 0 else None)
+    return override(config, changes)
 
 
 def open_run(

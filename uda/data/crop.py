@@ -30,7 +30,7 @@ class CropConfig:
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise UserError(f"crop: got {self.height} x {self.width}, want at least 1 x 1")
+            raise UserError(f"height, width: got {self.height}, {self.width}, want 1 or more")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"scale: got {self.scale}, want 0 < smallest <= largest")
         if not 0 <= self.flip <= 1:
