@@ -1,6 +1,7 @@
 """`uda train`: a run on Ray Train workers, fed from Ray's object store."""
 
 import logging
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ def _wait(thread: threading.Thread, run: Run, bar: tqdm, stop_file: Path) -> Non
             if stop_file.exists():
                 raise
             stop_file.touch()
-            bar.write("stopping after this step; press Ctrl-C again to abort", file=bar.fp)
+            tqdm.write("saving and stopping; press Ctrl-C again to abort", file=sys.stderr)
     _show(run, bar)
 
 
