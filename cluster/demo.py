@@ -59,7 +59,8 @@ def demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
                     num_workers=_NUM_WORKERS,
                     resume=True,
                 )
-                train(run, scaling)
+                if (step := train(run, scaling)) < run.config.steps:  # half a run has no score
+                    raise KeyboardInterrupt(f"stopped at step {step}; the same command continues")
                 results[title] = evaluate(run.folder, shards / "camera_val").json()
     write_json(out / "results.json", results)
     _draw(out, shards / "camera_val")

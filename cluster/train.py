@@ -1,6 +1,7 @@
 """`uda train`: a run on Ray Train workers, fed from Ray's object store."""
 
 import logging
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -10,16 +11,17 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
+from cluster.errors import forget_errors, keep_input_error, kept_input_error, plain_error
 from cluster.ingest import ResidentRows, load_resident
 from cluster.worker import STOP_FILE, RayWorker
 from uda.checkpoint import last_step
 from uda.data.rows import RowReader
 from uda.feed import open_feed
-from uda.journal import read_scalars
+from uda.journal import latest_scalars
 from uda.loop import TrainingError
 from uda.loop import train as train_loop
 from uda.run import Run
@@ -32,7 +34,11 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """The place a run is given. Changes nothing about what is learned."""
+    """The place a run is given.
+
+    Changes neither the data nor the losses; BatchNorm, where a network has it, normalises by each
+    worker's own share of the batch.
+    """
 
     num_workers: int = 1
     gpu: bool = False
@@ -42,7 +48,8 @@ class Scaling:
 def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
     """Trains on the cluster that Ray is connected to; returns the number of finished steps.
 
-    The first Ctrl-C lets the workers finish their step, save and stop; the second one aborts.
+    The first Ctrl-C lets the workers save and stop at the next line they log (every
+    `runtime.log_every` steps), which is where they agree; the second one aborts.
 
     Raises:
         UserError: an input cannot be read.
@@ -50,8 +57,10 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
     """
     stop_file = run.folder / STOP_FILE
     stop_file.unlink(missing_ok=True)
+    forget_errors(run.folder)
     trainer = _trainer(run, scaling)
     outcome: dict[str, Any] = {}
+    finished = threading.Event()
 
     def fit() -> None:
         try:
@@ -59,10 +68,11 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
             outcome.update(result.return_value)
         except BaseException as error:
             outcome["error"] = error
+        finally:
+            finished.set()
 
     # In a thread of its own, Ray leaves Ctrl-C to us.
-    thread = threading.Thread(target=fit, name="fit", daemon=True)
-    thread.start()
+    threading.Thread(target=fit, name="fit", daemon=True).start()
     with tqdm(
         total=run.config.steps,
         initial=last_step(run.folder),
@@ -70,10 +80,10 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
         desc=run.config.name,
         disable=not progress,
     ) as bar:
-        _wait(thread, run, bar, stop_file)
+        _wait(finished, run, bar, stop_file)
     stop_file.unlink(missing_ok=True)
     if "error" in outcome:
-        raise _plain_error(outcome["error"])
+        raise plain_error(outcome["error"], run.folder)
     return int(outcome["steps"])
 
 
@@ -85,7 +95,7 @@ def _trainer(run: Run, scaling: Scaling) -> TorchTrainer:
         resources["GPU"] = 1
     return TorchTrainer(
         _work,  # type: ignore[arg-type]  # Ray's annotation knows no return value
-        train_loop_config={"run": run, "rows": rows},
+        train_loop_config={"run": run, "rows": rows, "folder": os.getcwd()},
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers, use_gpu=scaling.gpu, resources_per_worker=resources
@@ -93,8 +103,11 @@ def _trainer(run: Run, scaling: Scaling) -> TorchTrainer:
         run_config=RunConfig(
             name=run.folder.name,
             storage_path=str(run.folder.parent),
-            failure_config=FailureConfig(max_failures=_MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=run.config.runtime.keep_checkpoints),
+            # By default Ray starts workers that cannot start again and again, and says nothing.
+            failure_config=FailureConfig(
+                max_failures=_MAX_FAILURES,
+                controller_failure_limit=_MAX_FAILURES,  # type: ignore[call-arg]  # mypy sees V1
+            ),
         ),
     )
 
@@ -102,6 +115,10 @@ def _trainer(run: Run, scaling: Scaling) -> TorchTrainer:
 def _work(settings: dict[str, Any]) -> dict[str, Any]:
     """What every worker does: the plain training loop, given a place among many."""
     run: Run = settings["run"]
+    if error := kept_input_error(run.folder):
+        return {"error": error}
+    if Path(settings["folder"]).is_dir():
+        os.chdir(settings["folder"])  # a relative path in the config is the user's, not Ray's
     rows: dict[Domain, RowReader] = {d: ResidentRows(ref) for d, ref in settings["rows"].items()}
     with (
         RayWorker(run.config, run.folder) as worker,
@@ -125,13 +142,17 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
             # All workers see it at once, and it would come again: returned rather than raised,
             # which would make Ray restart the workers.
             return {"error": error}
+        except UserError as error:
+            keep_input_error(run.folder, error)
+            raise
 
 
-def _wait(thread: threading.Thread, run: Run, bar: tqdm, stop_file: Path) -> None:
+def _wait(finished: threading.Event, run: Run, bar: tqdm, stop_file: Path) -> None:
     """Shows progress until the run has ended."""
-    while thread.is_alive():
+    # Not Thread.join: interrupted by Ctrl-C, it takes a running thread for an ended one.
+    while not finished.is_set():
         try:
-            thread.join(_POLL_S)
+            finished.wait(_POLL_S)
             _show(run, bar)
         except KeyboardInterrupt:
             if stop_file.exists():
@@ -142,17 +163,6 @@ def _wait(thread: threading.Thread, run: Run, bar: tqdm, stop_file: Path) -> Non
 
 
 def _show(run: Run, bar: tqdm) -> None:
-    if scalars := read_scalars(run.folder)[-1:]:
-        bar.update(int(scalars[0]["step"]) - bar.n)
-        bar.set_postfix_str(f"loss {scalars[0]['loss/total']:.3f}", refresh=False)
-
-
-def _plain_error(error: BaseException) -> BaseException:
-    """The worker's own error where there is one, without Ray's layers around it."""
-    if isinstance(error, TrainingFailedError):
-        for cause in getattr(error, "worker_failures", {}).values():
-            inner = getattr(cause, "cause", None) or cause
-            if isinstance(inner, UserError | TrainingError):
-                return type(inner)(str(inner))
-        return TrainingError("training failed: " + " ".join(str(error).split())[:500])
-    return error
+    if scalars := latest_scalars(run.folder):
+        bar.update(int(scalars["step"]) - bar.n)
+        bar.set_postfix_str(f"loss {scalars['loss/total']:.3f}", refresh=False)

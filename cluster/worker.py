@@ -9,12 +9,10 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train import Checkpoint
-from ray.train.v2.api.report_config import CheckpointUploadMode
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from uda.checkpoint import checkpoints, step_folder
+from uda.checkpoint import checkpoints, last_step, prune, step_folder
 from uda.config import Config
 from uda.journal import Journal
 from uda.task import AdaptationTask
@@ -32,6 +30,7 @@ class RayWorker:
         self.device: torch.device = ray.train.torch.get_device()
         self._config = config
         self._run = run
+        self._first_step = last_step(run)
         self._stack = ExitStack()
         self._journal: Journal | None = None
 
@@ -56,22 +55,16 @@ class RayWorker:
         if self.rank:
             return
         if self._journal is None:
-            first_step = max(0, step - self._config.runtime.log_every)
-            self._journal = self._stack.enter_context(Journal(self._run, first_step))
+            self._journal = self._stack.enter_context(Journal(self._run, self._first_step))
         self._journal.write(step, scalars)
 
     def report(self, step: int, save: Callable[[Path], None]) -> None:
-        # The folder is written in place and renamed when complete, so Ray need not copy it.
-        checkpoint = None
+        # Ray is told the step alone. Of checkpoints it would keep a list of its own, and refuse to
+        # start as soon as one of them is gone: deleted by hand, or pruned by a run without Ray.
         if self.rank == 0:
-            folder = step_folder(self._run, step)
-            save(folder)
-            checkpoint = Checkpoint.from_directory(str(folder))
-        ray.train.report(
-            {"step": step},
-            checkpoint=checkpoint,
-            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
-        )
+            save(step_folder(self._run, step))
+            prune(self._run, self._config.runtime.keep_checkpoints)
+        ray.train.report({"step": step})  # all wait here until the checkpoint is complete
 
     def restore(self) -> Path | None:
         found = checkpoints(self._run)

@@ -1,12 +1,16 @@
 """Training by real Ray Train workers: the same result as one process, whatever happens to them."""
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -101,3 +105,31 @@ def test_ctrl_c_saves_and_another_number_of_workers_resumes(
         opened(config, out, workers=1)
     assert run_on_ray(config, out, workers=1, resume=True) == 400
     assert steps_logged(out) == list(range(5, 401, 5))
+
+
+def test_row_that_does_not_decode_is_one_line(ray_local: None, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(shards("camera"), broken)
+    spoil_image(broken, row=3)
+    from cluster.train import Scaling, train
+
+    run = open_run(
+        tiny_config("source_only"), tmp_path / "run", shards("game"), broken, num_workers=2
+    )
+    with pytest.raises(UserError, match=r"broken sample 3 \(camera") as caught:
+        train(run, Scaling(num_workers=2), progress=False)
+    assert "\n" not in str(caught.value)
+    assert checkpoints(tmp_path / "run") == []
+
+
+def spoil_image(folder: Path, row: int) -> None:
+    """Rewrites a shard with rubbish for an image, and the manifest to fit its new size."""
+    file = folder / "shard-00000.parquet"
+    table = pq.read_table(file)
+    images = table["image"].to_pylist()
+    images[row] = b"no image at all"
+    at = table.schema.get_field_index("image")
+    pq.write_table(table.set_column(at, "image", pa.array(images, pa.binary())), file)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0]["bytes"] = file.stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))

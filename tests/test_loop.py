@@ -135,6 +135,16 @@ class TestRhythm:
         train(config, FakeWorker(tmp_path / "a"), Closing(config), {})
         assert closed == [0]
 
+    def test_workers_that_found_different_checkpoints_do_not_start(self, tmp_path):
+        class Apart(FakeWorker):
+            def sum(self, values: Tensor) -> Tensor:
+                return values + torch.tensor([10.0, 100.0])  # the other one is at step 10
+
+        data = Noise(config_of())
+        with pytest.raises(TrainingError, match=r"different checkpoints \(this one step 0\)"):
+            train(config_of(), Apart(tmp_path, world_size=2), data, {})
+        assert data.first_steps == []
+
 
 class TestScalars:
     def test_every_term_rate_and_speed(self, tmp_path):

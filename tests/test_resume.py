@@ -13,9 +13,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.tiny import loaded_tensors, open_pair, run_training, shards, tiny_config
 from uda.checkpoint import TrainState, checkpoints, find_checkpoint, last_step, load_model
 from uda.config import Config
-from uda.journal import SCALARS_FILE, TENSORBOARD_FOLDER, Journal, read_scalars
+from uda.journal import (
+    SCALARS_FILE,
+    TENSORBOARD_FOLDER,
+    Journal,
+    latest_scalars,
+    read_scalars,
+)
 from uda.loop import train
 from uda.models import ModelConfig
+from uda.run import open_run
 from uda.schedule import Schedule
 from uda.solo import SoloWorker
 from uda.task import AdaptationTask
@@ -180,7 +187,10 @@ class TestJournal:
             journal.text("config", "{}")
             journal.write(1, {"loss/total": 0.5})
             assert read_scalars(tmp_path) == [{"step": 1, "loss/total": 0.5}]  # already flushed
+            journal.write(2, {"loss/total": 0.25})
+        assert latest_scalars(tmp_path) == {"step": 2, "loss/total": 0.25}
         assert read_scalars(tmp_path / "nowhere") == []
+        assert latest_scalars(tmp_path / "nowhere") == {}
 
 
 class TestCheckpointsOfARun:
@@ -234,6 +244,21 @@ class TestCheckpointsOfARun:
             run_training(config, tmp_path)
         runtime = tiny_config("source_only", {"steps": 2, "runtime.log_every": 1})
         assert run_training(runtime, tmp_path, resume=True) == 2
+
+    def test_other_data_are_refused(self, tmp_path):
+        config = tiny_config("source_only", {"steps": 2})
+        run_training(config, tmp_path)
+        with pytest.raises(UserError, match=r"step-0000002: it was trained on another target;"):
+            run_training(config, tmp_path, shards("game"), resume=True)
+        (tmp_path / "step-0000002" / "report.json").write_text("{")
+        with pytest.raises(UserError, match=r"report\.json: cannot be read"):
+            run_training(config, tmp_path, resume=True)
+
+    def test_data_may_be_named_by_a_relative_path(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(shards("game").parent)
+        run = open_run(tiny_config("source_only"), tmp_path, "game", "camera")
+        monkeypatch.chdir(tmp_path)  # a worker of a cluster is somewhere else
+        assert [len(folder.samples(["key"])) for folder in run.data.values()] == [8, 8]
 
     def test_the_loop_itself_refuses_another_experiment(self, tmp_path):
         config = tiny_config("source_only", {"steps": 2})

@@ -145,7 +145,7 @@ class Config:
             )
         if self.model.num_classes != NUM_CLASSES:
             raise ValueError(
-                f"model.num_classes: got {self.model.num_classes}, want {NUM_CLASSES} as in the labels"
+                f"model.num_classes: got {self.model.num_classes}, want the labels' {NUM_CLASSES}"
             )
         if all(loss.weight.is_off for loss in self.losses):
             raise ValueError(

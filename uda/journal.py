@@ -47,6 +47,12 @@ def read_scalars(run: Path) -> list[dict[str, int | float]]:
     return [json.loads(line) for line in _lines(run / SCALARS_FILE)]
 
 
+def latest_scalars(run: Path) -> dict[str, int | float]:
+    """The last of `read_scalars`, empty where nothing is logged; cheap enough to ask often."""
+    lines = _lines(run / SCALARS_FILE)
+    return json.loads(lines[-1]) if lines else {}
+
+
 def _lines(file: Path) -> list[str]:
     """Complete lines only: a killed process may leave half a line at the end."""
     if not file.exists():

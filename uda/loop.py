@@ -50,7 +50,7 @@ class Worker(Protocol):
         ...
 
     def should_stop(self) -> bool:
-        """Whether this worker was asked to stop after the current step."""
+        """Whether this worker was asked to stop; asked when a line is logged."""
         ...
 
 
@@ -107,7 +107,8 @@ def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> in
     """Trains until `config.steps` or until asked to stop; returns the number of finished steps.
 
     Raises:
-        TrainingError: a loss is not finite. No checkpoint of the damaged state is written.
+        TrainingError: a loss is not finite, or the workers found different checkpoints. No
+            checkpoint of the damaged state is written.
     """
     state = TrainState(config, worker.device)
     if (restored := worker.restore()) is not None:
@@ -115,6 +116,7 @@ def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> in
     else:
         load_pretrained(state.task.student, config.model)
         state.task.start_teacher()
+    _check_agreement(state.step, worker)
     if state.step >= config.steps:
         return state.step
     _apply_runtime(state, config)
@@ -142,6 +144,17 @@ def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> in
             if done:
                 break
     return state.step
+
+
+def _check_agreement(step: int, worker: Worker) -> None:
+    """Workers that start at different steps would train on, on other data, and never end."""
+    own = torch.tensor([step, step**2], dtype=torch.float64, device=worker.device)
+    total, squares = worker.sum(own).tolist()
+    if squares * worker.world_size != total**2:  # equal only if all steps are
+        raise TrainingError(
+            f"workers found different checkpoints (this one step {step}); "
+            "want an --out that all of them see"
+        )
 
 
 def _log(state: TrainState, meter: _Meter, worker: Worker) -> None:

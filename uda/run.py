@@ -3,11 +3,12 @@
 Everything a user can get wrong is found here in a second or two, before any worker starts.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uda.checkpoint import checkpoints, last_step, provenance
+from uda.checkpoint import REPORT_FILE, checkpoints, last_step, provenance
 from uda.config import Config
 from uda.data.shards import ShardFolder, open_shards
 from uda.feed import check_source
@@ -60,18 +61,21 @@ def open_run(
         UserError: the batch does not divide by the workers, a name or shape in the config is
             wrong, data are missing or damaged, or the folder belongs to another run.
     """
-    run = Path(folder).absolute()
+    run = Path(folder).absolute()  # as the data's, because workers run in folders of their own
     check_pretrained(config.model)
     preflight(config, num_workers)
-    data = {Domain.SOURCE: open_shards(source), Domain.TARGET: open_shards(target)}
+    paths = {Domain.SOURCE: source, Domain.TARGET: target}
+    data = {domain: open_shards(Path(path).absolute()) for domain, path in paths.items()}
     check_source(data[Domain.SOURCE], config.data.source_sampling)
-    _check_folder(run, config, resume)
+    opened = Run(config=config, folder=run, data=data)
+    _check_folder(opened, resume)
     run.mkdir(parents=True, exist_ok=True)
     (run / CONFIG_FILE).write_text(config.to_json())
-    return Run(config=config, folder=run, data=data)
+    return opened
 
 
-def _check_folder(run: Path, config: Config, resume: bool) -> None:
+def _check_folder(opened: Run, resume: bool) -> None:
+    run, config = opened.folder, opened.config
     if run.exists() and not run.is_dir():
         raise UserError(f"out {run}: is a file, want a folder")
     found = checkpoints(run)
@@ -85,4 +89,20 @@ def _check_folder(run: Path, config: Config, resume: bool) -> None:
             f"out {run}: holds experiment {saved.digest()} ({saved.name}), not {config.digest()} "
             f"({config.name}); resume it with its own settings ({run / CONFIG_FILE}) "
             "or choose another --out"
+        )
+    if found:
+        _check_same_data(found[-1] / REPORT_FILE, opened.provenance["data"])
+
+
+def _check_same_data(report: Path, data: dict[str, str]) -> None:
+    """The digest names the settings only; a run that went on with other data would be neither."""
+    try:
+        trained = json.loads(report.read_text()).get("data", data)
+    except (OSError, ValueError) as error:
+        raise UserError(f"resume {report}: cannot be read ({error})") from None
+    other = [role for role in data if trained.get(role) != data[role]]
+    if other:
+        raise UserError(
+            f"resume {report.parent}: it was trained on another {' and '.join(other)}; "
+            "resume it with its own data or choose another --out"
         )

@@ -18,8 +18,8 @@ from uda.journal import Journal
 class SoloWorker:
     """`uda.loop.Worker` for one process, with a progress bar; Ctrl-C saves and stops.
 
-    Use as a context manager: inside, the first Ctrl-C asks for a stop after the current step and
-    the second one interrupts at once.
+    Use as a context manager: inside, the first Ctrl-C asks for a stop at the next line that is
+    logged and the second one interrupts at once.
     """
 
     rank = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,8 +45,8 @@ class Photometric:
     ) -> Float[Tensor, "B 3 H W"]:
         """Changed copies of `images` (values 0 to 1), image i by numbers from `generators[i]`."""
         draws = [self._draw(generator) for generator in generators]
-        colour = torch.tensor([d[0] for d in draws], dtype=images.dtype).to(images.device)
-        sigma = torch.tensor([d[1] for d in draws], dtype=images.dtype).to(images.device)
+        colour = _small([d[0] for d in draws], images)
+        sigma = _small([d[1] for d in draws], images)
         jittered = _jitter(images, *colour.T) if self.jitter_probability else images
         return _blur(jittered, sigma, self.blur_sigma_px[1]) if self.blur_probability else jittered
 
@@ -61,7 +62,7 @@ def _jitter(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
 ) -> Tensor:
     """Brightness, contrast about the mean grey, saturation, then hue (a rotation of chroma)."""
-    luma = torch.tensor(_LUMA, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    luma = _small(_LUMA, images).view(1, 3, 1, 1)
     column = (-1, 1, 1, 1)
     images = (images * brightness.view(column)).clamp(0, 1)
     grey_mean = (images * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
@@ -74,11 +75,15 @@ def _jitter(
 def _hue_rotation(turns: Tensor) -> Tensor:
     """Rotations of RGB about the grey axis (B, 3, 3), by Rodrigues' formula."""
     angle = (2 * torch.pi * turns).view(-1, 1, 1)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=turns.dtype) / 3**0.5
-    cross = cross.to(turns.device)
+    cross = _small([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], turns) / 3**0.5
     identity = torch.eye(3, dtype=turns.dtype, device=turns.device)
     third = torch.full((3, 3), 1 / 3, dtype=turns.dtype, device=turns.device)
     return angle.cos() * identity + angle.sin() * cross + (1 - angle.cos()) * third
+
+
+def _small(values: Sequence[Any], like: Tensor) -> Tensor:
+    """A few numbers with the type and device of `like`, without waiting for that device."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def _blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:

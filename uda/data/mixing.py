@@ -21,7 +21,8 @@ def class_mix_mask(
     chosen ones were absent. Works without waiting for the device.
     """
     lottery = np.stack([generator.random(NUM_CLASSES) for generator in generators])
-    tickets = torch.as_tensor(lottery, dtype=torch.float32).to(labels.device)
+    tickets = torch.as_tensor(lottery, dtype=torch.float32)
+    tickets = tickets.to(labels.device, non_blocking=True)
     # "Ignore" lands in an extra class that is never present.
     index = labels.clamp_max(NUM_CLASSES).flatten(1)
     present = torch.zeros(len(labels), NUM_CLASSES + 1, device=labels.device)

@@ -70,8 +70,8 @@ class Teacher(nn.Module):
             [theirs[name] for name in averaged],
             1.0 - ema_decay(step, decay),
         )
-        for name in mine.keys() - set(averaged):
-            mine[name].copy_(theirs[name])
+        if copied := [name for name in mine if not mine[name].is_floating_point()]:
+            torch._foreach_copy_([mine[n] for n in copied], [theirs[n] for n in copied])
 
 
 def ema_decay(step: int, decay: float) -> float:
