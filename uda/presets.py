@@ -39,20 +39,23 @@ def preset(name: str, steps: int | None = None) -> Config:
 
 def demo() -> Config:
     """Rendered streets at 128x256 on a laptop: minutes, not hours, on two cores."""
-    steps = 700
     return Config(
         name="demo",
-        steps=steps,
-        batch_size=4,
+        steps=600,  # what two cores do in ten minutes, both trainings together
+        batch_size=4,  # twice the steps of 8 in the same time: 45 instead of 37 mIoU on the source
         data=DataConfig(
-            crop=CropConfig(height=128, width=160, scale=(0.75, 1.5)),
+            # The whole height, so that a crop looks like a street; sizes vary with the distance.
+            crop=CropConfig(height=128, width=128, scale=(0.75, 1.5)),
+            # Nearly every class alike: in so few steps a rare one would not be seen otherwise.
             source_sampling=SamplingConfig(kind="rare_class", temperature=0.1),
         ),
         model=_SMALL,
-        teacher=TeacherConfig(decay=0.99, threshold=0.9),
+        teacher=_QUICK_TEACHER,
         losses=(Supervised(),),
+        # Far above the 6e-5 of long trainings: in 300 steps 2e-3 reached 39 mIoU, 5e-4 only 29.
         optim=OptimConfig(lr=2e-3, head_factor=2.0, warmup=20),
-        runtime=RuntimeConfig(log_every=10, checkpoint_every=200),
+        # The loader's batches already have the channels last; a few per cent faster on CPUs.
+        runtime=RuntimeConfig(channels_last=True, log_every=10, checkpoint_every=200),
     )
 
 
@@ -70,12 +73,16 @@ def street_to_camvid() -> Config:
         # A renderer's colours are wrong in more ways than a game's: jitter strongly, for everyone.
         augment=AugmentConfig(source=_STRONG, mixed=_STRONG),
         model=_SMALL,
-        teacher=TeacherConfig(decay=0.99, threshold=0.9),
+        teacher=_QUICK_TEACHER,
         losses=(Supervised(),),
         optim=OptimConfig(lr=2e-3, head_factor=2.0, warmup=50),
         runtime=RuntimeConfig(log_every=10, checkpoint_every=250),
     )
 
+
+# A mean over the last hundred steps: 0.999 would still be the first network when training ends.
+# DACS's threshold of 0.968 is for a network that had time to become so sure.
+_QUICK_TEACHER = TeacherConfig(decay=0.99, threshold=0.9)
 
 _STRONG = Photometric(brightness=0.4, contrast=0.4, saturation=0.5, hue=0.08)
 
