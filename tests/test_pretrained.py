@@ -40,6 +40,21 @@ class TestPretrained:
         for ours, theirs in zip(model.head_parameters(), fresh.head_parameters(), strict=True):
             assert torch.equal(ours, theirs)
 
+    def test_checkpoint_folder_fills_the_whole_network(self, tmp_path):
+        model = small_model()
+        donor = small_model()
+        for parameter in donor.parameters():
+            torch.nn.init.normal_(parameter)
+        save_file(donor.state_dict(), tmp_path / "model.safetensors")
+        load_pretrained(model, small_config(pretrained=str(tmp_path)))
+        for key, value in donor.state_dict().items():
+            assert torch.equal(model.state_dict()[key], value)
+
+    def test_checkpoint_folder_of_another_network_is_refused(self, tmp_path):
+        save_file(small_model("resnet18").state_dict(), tmp_path / "model.safetensors")
+        with pytest.raises(UserError, match=r"missing.*unexpected"):
+            load_pretrained(small_model(), small_config(pretrained=str(tmp_path)))
+
     def test_empty_means_none(self):
         model, fresh = small_model(), small_model()
         load_pretrained(model, small_config())

@@ -29,9 +29,10 @@ from uda.types import UserError
 class ModelConfig:
     """The segmentation network.
 
-    `pretrained`: "" for none, "package" for ImageNet weights from a Python package, or the path of
-    a state dict of the backbone (.pth or .safetensors). `aspp_dilations` are those at output stride
-    16; they scale with the resolution of the map (doubled at 8, halved at 32).
+    `pretrained`: "" for none, "package" for ImageNet weights from a Python package, the path of a
+    state dict of the backbone (.pth or .safetensors), or a checkpoint folder: training then goes on
+    from its whole network. `aspp_dilations` are those at output stride 16; they scale with the
+    resolution of the map (doubled at 8, halved at 32).
     `norm` is that of pyramid and decoder; the backbone keeps its own.
     """
 

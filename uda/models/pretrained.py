@@ -19,18 +19,24 @@ from uda.models.backbones import find_backbone
 from uda.models.deeplabv3plus import DeepLabV3Plus, ModelConfig
 from uda.types import UserError
 
+CHECKPOINT_FILE = "model.safetensors"  # the whole network, in a checkpoint folder
+
 
 def load_pretrained(model: DeepLabV3Plus, config: ModelConfig) -> None:
-    """Fills the backbone of `model` as `config.pretrained` says; "" means nothing is to be loaded.
+    """Fills `model` as `config.pretrained` says; "" means nothing is to be loaded.
 
-    The file's keys must be those of torchvision or timm. Only the classifier's keys may be extra,
-    and only `num_batches_tracked` may be absent (files older than that counter lack it; nothing
-    reads it). Raises UserError naming the keys otherwise.
+    A checkpoint folder fills the whole network, strictly; anything else its backbone. A file's keys
+    must be those of torchvision or timm. Only the classifier's keys may be extra, and only
+    `num_batches_tracked` may be absent (files older than that counter lack it; nothing reads it).
+    Raises UserError naming the keys otherwise.
     """
     if not config.pretrained:
         return
     path = check_pretrained(config)
     state = read_state_dict(path)
+    if Path(config.pretrained).is_dir():
+        _fill(model, state, f"{path} for this network")
+        return
     if config.pretrained == "package":
         state = PACKAGES[config.backbone].rename(state)
     prefixes = find_backbone(config.backbone).classifier_prefixes
@@ -48,9 +54,12 @@ def check_pretrained(config: ModelConfig) -> Path:
     if config.pretrained == "package":
         return _package_file(config.backbone)
     path = Path(config.pretrained)
-    if not path.is_file():
-        raise UserError(f'pretrained: got {path}, want "", "package" or an existing file')
-    return path
+    file = path / CHECKPOINT_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            f'pretrained: got {path}, want "", "package", an existing file or a checkpoint folder'
+        )
+    return file
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
