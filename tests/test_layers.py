@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "classes", "randomness", "schedule", "distributed"),
     ("data", "models", "losses"),
     ("tree", "config", "presets"),
-    ("scene", "task", "optim", "metrics", "quality"),
+    ("scene", "task", "optim", "metrics"),
     (
         "checkpoint",
         "loop",
@@ -27,9 +27,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluate",
         "report",
         "pictures",
-        "demo",
+        "run",
         "journal",
         "solo",
+        "arguments",
         "__main__",
     ),
 )

@@ -11,7 +11,6 @@ from tests.tiny import loaded_tensors, random_batch, run_training, tiny_config
 from uda.checkpoint import TrainState, find_checkpoint
 from uda.config import Config
 from uda.journal import read_scalars
-from uda.loop import _apply_runtime
 
 STEPS = 5
 
@@ -103,9 +102,7 @@ def run_compiled(config: Config, out: Path) -> None:
 
 class TestSwitchesAreThrown:
     def state(self, switches: dict[str, Any]) -> TrainState:
-        config = config_of(switches)
-        state = TrainState(config, torch.device("cpu"))
-        _apply_runtime(state, config)
+        state = TrainState(config_of(switches), torch.device("cpu"))
         state.task.train()
         return state
 

@@ -44,6 +44,8 @@ class TrainState:
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config = config
         self.task = AdaptationTask(config).to(device)
+        if config.runtime.channels_last:  # before the optimisers' state, which must lie alike
+            self.task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimisers = Optimisers(self.task, config)
         self.step = 0
 

@@ -119,7 +119,8 @@ def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> in
     _check_agreement(state.step, worker)
     if state.step >= config.steps:
         return state.step
-    _apply_runtime(state, config)
+    if config.runtime.compile:
+        state.task.student.compile()
     task = worker.wrap(state.task)
     task.train()
     meter = _Meter()
@@ -194,11 +195,3 @@ def _check_weights(state: TrainState) -> None:
 def _any(worker: Worker, flag: bool) -> bool:
     """Whether any worker says yes: all must agree, or one would wait for the others forever."""
     return bool(worker.sum(torch.tensor([float(flag)], device=worker.device)).item())
-
-
-def _apply_runtime(state: TrainState, config: Config) -> None:
-    """The switches that change how the same numbers are computed."""
-    if config.runtime.channels_last:
-        state.task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.runtime.compile:
-        state.task.student.compile()

@@ -70,6 +70,18 @@ class Optimisers:
             fused = {"fused": optimiser.defaults["fused"]}
             groups = [group | fused for group in saved["param_groups"]]
             optimiser.load_state_dict({**saved, "param_groups": groups})
+            _lay_like_parameters(optimiser)
+
+
+def _lay_like_parameters(optimiser: torch.optim.Optimizer) -> None:
+    """Gives the state the memory format of its parameters, which may be another than saved.
+
+    The fused kernels run over memory: in another order they would mix the moments up, silently.
+    """
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def _groups(
