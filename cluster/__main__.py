@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add_prepare(verbs).set_defaults(run=_prepare)
     train = add_train(verbs)
     train.add_argument("--workers", type=int, default=1, help="number of workers; default: 1")
+    train.add_argument("--cpus-per-worker", type=int, default=1, help="default: 1")
     train.set_defaults(run=_train)
     evaluate = add_evaluate(verbs, predictions=True)
     evaluate.add_argument("--actors", type=int, help="default: as many as the cluster has room for")
@@ -89,6 +90,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import last_step
     from uda.run import open_run, read_config
 
     config = read_config(arguments.preset, arguments.set)
@@ -103,7 +105,13 @@ def _train(arguments: argparse.Namespace) -> int:
     from cluster.runtime import check_resources, required_cpus, start_ray
     from cluster.train import Scaling, train
 
-    scaling = Scaling(num_workers=arguments.workers, gpu=arguments.gpu)
+    scaling = Scaling(
+        num_workers=arguments.workers,
+        gpu=arguments.gpu,
+        cpus_per_worker=arguments.cpus_per_worker,
+    )
+    if arguments.resume and not last_step(run.folder):
+        print(f"uda: {run.folder} holds no checkpoint: starting at step 0", file=sys.stderr)
     with start_ray(needed_cpus=required_cpus(scaling.num_workers, scaling.cpus_per_worker)):
         gpus = scaling.num_workers if scaling.gpu else 0
         check_resources(scaling.num_workers, scaling.cpus_per_worker, gpus)

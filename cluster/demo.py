@@ -12,7 +12,8 @@ from cluster.evaluate import evaluate
 from cluster.prepare import prepare
 from cluster.runtime import check_resources, required_cpus, start_ray
 from cluster.train import Scaling, train
-from uda.checkpoint import load_model
+from uda.checkpoint import find_checkpoint, load_model
+from uda.config import Config
 from uda.data.codec import decode_image, decode_label
 from uda.data.rows import ShardRows
 from uda.inference import predict_labels
@@ -25,7 +26,8 @@ from uda.tree import override
 _NUM_WORKERS = 2
 _TRAIN_IMAGES, _VAL_IMAGES = 400, 100
 _SCENES_SHOWN = 5
-_RUNS = {"source_only": "demo_source_only", "adapted": "demo"}
+_RUNS = ("source_only", "adapted")
+_ADAPTATION_STEPS = 400  # fewer than from ImageNet weights: the network knows streets already
 
 
 def demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
@@ -49,10 +51,10 @@ def demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
                 folder = shards / f"{look}_{split}"
                 prepare("streets", look, folder, split, count=count, seed=seed, codec=codec)
         results: dict[str, Any] = {}
-        for number, (title, name) in enumerate(_RUNS.items(), 2):
+        for number, title in enumerate(_RUNS, 2):
             with _chapter(number, f"train and score: {_readable(title)}"):
                 run = open_run(
-                    override(preset(name), {"seed": seed}),
+                    _config(title, out, seed),
                     out / title,
                     shards / "game_train",
                     shards / "camera_train",
@@ -67,6 +69,16 @@ def demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     print(f"\n{comparison_table({_readable(t): result for t, result in results.items()})}\n")
     _say_where(out, time.perf_counter() - started)
     return results
+
+
+def _config(title: str, out: Path, seed: int) -> Config:
+    """Source-only starts from ImageNet weights, and adaptation from the source-only network."""
+    if title == "source_only":
+        return override(preset("demo_source_only"), {"seed": seed})
+    start = find_checkpoint(out.absolute() / "source_only")
+    # Half the rate: what was learned is to be moved, not learned again.
+    changes = {"seed": seed, "model.pretrained": str(start), "optim.lr": 1e-3}
+    return override(preset("demo", steps=_ADAPTATION_STEPS), changes)
 
 
 def _draw(out: Path, val: Path) -> None:

@@ -55,6 +55,7 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
         UserError: an input cannot be read.
         TrainingError: training cannot go on, in one line.
     """
+    run.create()
     stop_file = run.folder / STOP_FILE
     stop_file.unlink(missing_ok=True)
     forget_errors(run.folder)

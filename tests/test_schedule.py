@@ -76,11 +76,12 @@ def test_after_its_ramp_it_never_rises(schedule, step):
 
 def test_off_and_pausing():
     assert constant(0.0).is_off
-    assert not constant(0.0).may_pause
-    assert not constant(1.0).may_pause
-    assert Schedule(value=1.0, start=1).may_pause
-    assert Schedule(value=1.0, stop=1).may_pause
-    assert not Schedule(value=0.0, start=1).may_pause
+    assert not constant(0.0).pauses_before(9)
+    assert not constant(1.0).pauses_before(9)
+    assert Schedule(value=1.0, start=1).pauses_before(9)
+    assert Schedule(value=1.0, stop=1).pauses_before(9)
+    assert not Schedule(value=1.0, stop=9).pauses_before(9)
+    assert not Schedule(value=0.0, start=1).pauses_before(9)
 
 
 @pytest.mark.parametrize(

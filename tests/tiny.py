@@ -105,6 +105,7 @@ def run_training(
     """Trains as `python -m uda train` does; returns the number of finished steps."""
     target = target or shards("camera")
     run = open_run(config, out, shards("game"), target, resume=resume)
+    run.create()
     with (
         open_pair(config, shards("game"), target) as feed,
         SoloWorker(config, run.folder, torch.device("cpu"), quiet=True) as worker,

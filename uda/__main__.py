@@ -54,6 +54,7 @@ def _train(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.preset, arguments.set)
     out = arguments.out or Path("runs") / config.name
     run = open_run(config, out, arguments.source, arguments.target, resume=arguments.resume)
+    run.create()
     device = torch.device(kind)
     rows = {d: ShardRows(f, labels=d is Domain.SOURCE) for d, f in run.data.items()}
     pin = device.type == "cuda"

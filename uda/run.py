@@ -29,6 +29,11 @@ class Run:
     folder: Path
     data: dict[Domain, ShardFolder]
 
+    def create(self) -> None:
+        """Makes the folder, with the config in it: after everything has been checked."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / CONFIG_FILE).write_text(self.config.to_json())
+
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says about where it comes from."""
@@ -55,7 +60,7 @@ def open_run(
     num_workers: int = 1,
     resume: bool = False,
 ) -> Run:
-    """Checks everything and creates the run's folder with its config.json.
+    """Checks everything a user can get wrong; writes nothing.
 
     Raises:
         UserError: the batch does not divide by the workers, a name or shape in the config is
@@ -69,8 +74,6 @@ def open_run(
     check_source(data[Domain.SOURCE], config.data.source_sampling)
     opened = Run(config=config, folder=run, data=data)
     _check_folder(opened, resume)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG_FILE).write_text(config.to_json())
     return opened
 
 

@@ -63,10 +63,9 @@ class Schedule:
         """True if the strength is zero at every step: the part is then not even built."""
         return self.value == 0.0
 
-    @property
-    def may_pause(self) -> bool:
-        """True if the strength is zero at some steps only."""
-        return not self.is_off and (self.start > 0 or self.stop > 0)
+    def pauses_before(self, steps: int) -> bool:
+        """True if the strength is zero at some, but not all, of the first `steps` steps."""
+        return not self.is_off and (self.start > 0 or 0 < self.stop < steps)
 
 
 def constant(value: float) -> Schedule:

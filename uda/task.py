@@ -103,8 +103,8 @@ class AdaptationTask(nn.Module):
         inputs = [name for loss in self._losses for name in _inputs(loss)]
         inputs += [f"{level.reads}_logits" for level in self._levels if level.reads == "output"]
         uses_logits = any(name.endswith("_logits") for name in inputs)
-        parts = (*self._losses, *self._levels)
-        return not uses_logits or any(part.weight.may_pause for part in parts)
+        weights = [part.weight for part in (*self._losses, *self._levels)]
+        return not uses_logits or any(weight.pauses_before(self.config.steps) for weight in weights)
 
     def projection_parameters(self) -> Iterable[nn.Parameter]:
         return () if self.projection is None else self.projection.parameters()

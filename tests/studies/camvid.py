@@ -62,6 +62,7 @@ def _run(name: str, shards: dict[str, Path], assignments: list[str]) -> dict:
         return json.loads(file.read_text())
     config = override(preset(METHODS[name]), parse_assignments(assignments))
     run = open_run(config, out, shards["game"], shards["target"], resume=True)
+    run.create()
     rows = {d: ShardRows(f, labels=d is Domain.SOURCE) for d, f in run.data.items()}
     started = time.perf_counter()
     with (
