@@ -169,5 +169,5 @@ def test_out_of_range_is_refused_when_built_directly(kind, settings):
 
 
 def test_number_of_classes_is_that_of_the_labels():
-    with pytest.raises(UserError, match=r"model\.num_classes: got 5, want 19"):
+    with pytest.raises(UserError, match=r"model\.num_classes: got 5, want the labels' 19"):
         override(tiny_config("everything"), {"model.num_classes": 5})

@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from uda.report import comparison_table
+
 README = Path("README.md")
 RESULTS = Path("docs/results")
 
@@ -25,6 +27,11 @@ def filled(readme: str, results: Path) -> str:
 
 def _read(results: Path, name: str) -> dict:
     return json.loads((results / f"{name}.json").read_text())
+
+
+def _table(results: dict) -> str:
+    """What `make demo` prints at the end."""
+    return f"```\n{comparison_table({n.replace('_', '-'): r for n, r in results.items()})}\n```"
 
 
 def _demo(record: dict) -> str:

@@ -73,7 +73,10 @@ def _row(seed: int, out: Path) -> dict:
         "adapted": round(miou["adapted"], 2),
         "gain_points": round(miou["adapted"] - miou["source_only"], 2),
         "minutes": round(json.loads((out / "minutes.json").read_text()), 1),
-        "iou": {name: result["iou"] for name, result in results.items()},
+        "results": {
+            name: {key: result[key] for key in ("classes", "iou", "miou", "pixel_accuracy")}
+            for name, result in results.items()
+        },
     }
 
 
