@@ -56,6 +56,7 @@ class RayWorker:
             return
         if self._journal is None:
             self._journal = self._stack.enter_context(Journal(self._run, self._first_step))
+            self._journal.show_config(self._config.to_json())
         self._journal.write(step, scalars)
 
     def report(self, step: int, save: Callable[[Path], None]) -> None:

@@ -18,7 +18,9 @@ class Journal:
         self._writer = SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=first_step + 1)
         file = run / SCALARS_FILE
         kept = [line for line in _lines(file) if json.loads(line)["step"] <= first_step]
-        file.write_text("".join(f"{line}\n" for line in kept))
+        partial = file.with_name(f".{file.name}.partial")  # a kill here must not lose the history
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        partial.replace(file)
         self._file = file.open("a")
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
@@ -27,9 +29,10 @@ class Journal:
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
 
-    def text(self, name: str, text: str) -> None:
-        """A text on TensorBoard's text page, such as the configuration."""
-        self._writer.add_text(name, text)
+    def show_config(self, config: str) -> None:
+        """The configuration, as JSON, on TensorBoard's text page."""
+        indented = "\n".join(f"    {line}" for line in config.splitlines())  # Markdown for code
+        self._writer.add_text("config", indented)
 
     def close(self) -> None:
         self._writer.close()

@@ -59,6 +59,7 @@ class SoloWorker:
     def log(self, step: int, scalars: dict[str, float]) -> None:
         if self._journal is None:
             self._journal = self._stack.enter_context(Journal(self._run, self._first_step))
+            self._journal.show_config(self._config.to_json())
         self._journal.write(step, scalars)
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix_str(f"loss {scalars['loss/total']:.3f}")

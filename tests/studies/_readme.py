@@ -12,8 +12,10 @@ RESULTS = Path("docs/results")
 
 def filled(readme: str, results: Path) -> str:
     """The README's text with every marked part made anew from the records in `results`."""
+    demo = _read(results, "demo-seeds")
     parts = {
-        "demo": _demo(_read(results, "demo-seeds")),
+        "table": _table(demo["seeds"][0]["results"]),
+        "demo": _demo(demo),
         "camvid": _camvid(_read(results, "camvid")),
     }
     for name, text in parts.items():
