@@ -204,7 +204,7 @@ class TestJournal:
 
     def test_writing_is_whole_lines_and_text(self, tmp_path):
         with Journal(tmp_path, 0) as journal:
-            journal.text("config", "{}")
+            journal.show_config("{}")
             journal.write(1, {"loss/total": 0.5})
             assert read_scalars(tmp_path) == [{"step": 1, "loss/total": 0.5}]  # already flushed
             journal.write(2, {"loss/total": 0.25})
