@@ -78,14 +78,15 @@ def add_train(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "train on a labelled source and an unlabelled target",
         "uda train demo --source shards/game --target shards/camera --set optim.lr=1e-4",
     )
-    parser.add_argument("preset", help="name of a preset, or a config.json")
-    parser.add_argument("--source", required=True, help="shards with labels")
-    parser.add_argument("--target", required=True, help="shards to adapt to; labels are not read")
-    parser.add_argument("--out", type=Path, help="folder of the run; default: runs/PRESET")
+    parser.add_argument("preset", help="a preset (an unknown name lists all), or a config.json")
+    parser.add_argument("--source", required=True, metavar="SHARDS", help="with labels")
+    parser.add_argument("--target", required=True, metavar="SHARDS",
+                        help="to adapt to; their labels are not read")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="RUN", help="folder; default: runs/PRESET")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE",
                         help="change the config, such as optim.lr=1e-4; repeatable")  # fmt: skip
     parser.add_argument("--gpu", action="store_true", help="train on GPUs")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the run in its folder")
     return parser
 
 
