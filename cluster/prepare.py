@@ -15,6 +15,8 @@ from uda.data.shards import Manifest, ShardFile
 from uda.data.write import ShardJob, write_shard
 from uda.types import UserError
 
+_CANCEL_S = 60
+
 
 def prepare(
     dataset: str,
@@ -61,6 +63,9 @@ def run_tasks(jobs: list[ShardJob], num_cpus: float = 1) -> Iterator[ShardFile]:
     finally:
         for task in pending:
             ray.cancel(task)
+        # Until they have ended, and taken their temporary files with them.
+        if pending:
+            ray.wait(pending, num_returns=len(pending), timeout=_CANCEL_S)
 
 
 @ray.remote

@@ -78,7 +78,9 @@ def add_train(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "train on a labelled source and an unlabelled target",
         "uda train demo --source shards/game --target shards/camera --set optim.lr=1e-4",
     )
-    parser.add_argument("preset", help="a preset (an unknown name lists all), or a config.json")
+    parser.add_argument(
+        "preset", help="a preset, such as demo (an unknown name lists all), or a config.json"
+    )
     parser.add_argument("--source", required=True, metavar="SHARDS", help="with labels")
     parser.add_argument("--target", required=True, metavar="SHARDS",
                         help="to adapt to; their labels are not read")  # fmt: skip
@@ -117,7 +119,14 @@ def add_evaluate(
         parser.add_argument("--ids", choices=("labelids", "trainids"), default="labelids",
                             help="what those files hold; default: labelids")  # fmt: skip
     parser.add_argument("--classes", help="class list to score; default: the data set's own")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="default: 1.0")
+    parser.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        metavar="FACTOR",
+        help="after DATA: sizes to look at, averaged; default: 1.0",
+    )
     parser.add_argument("--flip", action="store_true", help="also look at the mirrored image")
     parser.add_argument("--json", type=Path, help="write the scores to this file")
     parser.add_argument("--gpu", action="store_true", help="evaluate on GPUs")
