@@ -126,16 +126,22 @@ def _train(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
     from uda.classes import find_class_list
+    from uda.data.shards import open_shards
+    from uda.report import check_json_file, show_report
     from uda.types import UserError
 
     if (arguments.checkpoint is None) == (arguments.predictions is None):
-        raise UserError("evaluate: want either a CHECKPOINT or --predictions DIR, before DATA")
+        raise UserError(
+            "evaluate: want CHECKPOINT DATA, or --predictions DIR DATA; "
+            f"got {'both' if arguments.checkpoint else f'only {arguments.data}'}"
+        )
+    check_json_file(arguments.json)
     classes = find_class_list(arguments.classes) if arguments.classes else None
+    open_shards(arguments.data)  # a mistake shows here in a second, before Ray starts
     if arguments.checkpoint:
-        load_model(arguments.checkpoint)  # a mistake shows here in a second, before Ray starts
+        load_model(arguments.checkpoint)
     from cluster.evaluate import evaluate, evaluate_predictions
     from cluster.runtime import start_ray
-    from uda.report import show_report
 
     with start_ray(needed_cpus=1):
         common = {"class_list": classes, "actors": arguments.actors}

@@ -61,6 +61,14 @@ class TestMistakesAreFoundBeforeRayStarts:
         said = mistake(["evaluate", str(tmp_path), str(shards("camera"))], capsys)
         assert "want a folder with model.safetensors" in said
 
+    def test_json_file_that_is_a_folder(self, tmp_path, capsys):
+        words = ["evaluate", str(tmp_path), str(shards("camera")), "--json", str(tmp_path)]
+        assert "which is a folder; want a file" in mistake(words, capsys)
+
+    def test_missing_data(self, tmp_path, capsys):
+        said = mistake(["evaluate", str(tmp_path), str(tmp_path / "nowhere")], capsys)
+        assert "nowhere: got no such folder" in said
+
     def test_neither_checkpoint_nor_predictions(self, capsys):
         said = mistake(["evaluate", str(shards("camera"))], capsys)
         assert "--predictions DIR" in said

@@ -76,9 +76,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from uda.data.rows import ShardRows
     from uda.data.shards import open_shards
     from uda.evaluate import evaluate_rows
-    from uda.report import EvalReport, show_report
+    from uda.report import EvalReport, check_json_file, show_report
 
     kind = _device_kind(arguments.gpu)
+    check_json_file(arguments.json)
     folder = open_shards(arguments.data)
     classes = find_class_list(arguments.classes or folder.manifest.class_list)
     model = load_model(arguments.checkpoint).to(kind)

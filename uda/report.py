@@ -67,6 +67,12 @@ def show_report(report: EvalReport, json_file: Path | None = None) -> None:
         write_json(json_file, result)
 
 
+def check_json_file(file: Path | None) -> None:
+    """UserError where `write_json` could not write, for before the work whose result it holds."""
+    if file is not None and (not file.name or file.is_dir()):
+        raise UserError(f"--json: got {file}, which is a folder; want a file")
+
+
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
     """Writes JSON, whole or not at all; folders are made as needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
