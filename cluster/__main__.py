@@ -11,7 +11,9 @@ from uda.arguments import (
     add_prepare,
     add_train,
     add_verb,
+    run_prepare,
     run_verb,
+    say_where_it_starts,
 )
 
 _DESCRIPTION = """\
@@ -71,22 +73,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from cluster.runtime import start_ray
 
     with start_ray(needed_cpus=1):
-        manifest = prepare(
-            arguments.dataset,
-            arguments.root,
-            arguments.out,
-            arguments.split,
-            size=arguments.size,
-            codec=arguments.codec,
-            count=arguments.count,
-            seed=arguments.seed,
-        )
-    print(f"{arguments.out}: {manifest.samples} images in {len(manifest.shards)} shards")
-    if manifest.unknown_label_pixels:
-        print(
-            f"{manifest.unknown_label_pixels} label pixels had ids outside the table: now ignored"
-        )
-    return DONE
+        return run_prepare(prepare, arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -110,8 +97,7 @@ def _train(arguments: argparse.Namespace) -> int:
         gpu=arguments.gpu,
         cpus_per_worker=arguments.cpus_per_worker,
     )
-    if arguments.resume and not last_step(run.folder):
-        print(f"uda: {run.folder} holds no checkpoint: starting at step 0", file=sys.stderr)
+    say_where_it_starts(arguments.resume, last_step(run.folder))
     with start_ray(needed_cpus=required_cpus(scaling.num_workers, scaling.cpus_per_worker)):
         gpus = scaling.num_workers if scaling.gpu else 0
         check_resources(scaling.num_workers, scaling.cpus_per_worker, gpus)

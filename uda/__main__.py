@@ -8,7 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from uda.arguments import add_evaluate, add_prepare, add_train, run_verb
+from uda.arguments import (
+    add_evaluate,
+    add_prepare,
+    add_train,
+    run_prepare,
+    run_verb,
+    say_where_it_starts,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,22 +34,13 @@ def main(argv: list[str] | None = None) -> int:
 def _prepare(arguments: argparse.Namespace) -> int:
     from uda.data.prepare import prepare
 
-    prepare(
-        arguments.dataset,
-        arguments.root,
-        arguments.out,
-        arguments.split,
-        size=arguments.size,
-        codec=arguments.codec,
-        count=arguments.count,
-        seed=arguments.seed,
-    )
-    return 0
+    return run_prepare(prepare, arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     import torch
 
+    from uda.checkpoint import last_step
     from uda.data.rows import ShardRows
     from uda.feed import open_feed
     from uda.loop import train
@@ -54,6 +52,7 @@ def _train(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.preset, arguments.set)
     out = arguments.out or Path("runs") / config.name
     run = open_run(config, out, arguments.source, arguments.target, resume=arguments.resume)
+    say_where_it_starts(arguments.resume, last_step(run.folder))
     run.create()
     device = torch.device(kind)
     rows = {d: ShardRows(f, labels=d is Domain.SOURCE) for d, f in run.data.items()}

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,6 +36,30 @@ def run_verb(verb: Verb, arguments: argparse.Namespace) -> int:
         status = next((s for kind, s in kinds.items() if isinstance(error, kind)), FAILED)
         print(f"uda: {' '.join(str(error).split()) or 'interrupted'}", file=sys.stderr)
         return status
+
+
+def run_prepare(prepare: Callable[..., Any], arguments: argparse.Namespace) -> int:
+    """The verb `prepare`, by a function that takes its options, and what it says at the end."""
+    manifest = prepare(
+        arguments.dataset,
+        arguments.root,
+        arguments.out,
+        arguments.split,
+        size=arguments.size,
+        codec=arguments.codec,
+        count=arguments.count,
+        seed=arguments.seed,
+    )
+    print(f"{arguments.out}: {manifest.samples} images in {len(manifest.shards)} shards")
+    if unknown := manifest.unknown_label_pixels:
+        print(f"{unknown} label pixels had ids outside the table: now ignored")
+    return DONE
+
+
+def say_where_it_starts(resume: bool, step: int) -> None:
+    """A mistyped folder must not look like a run that went on."""
+    if resume and not step:
+        print("uda: no checkpoint to resume from: starting at step 0", file=sys.stderr)
 
 
 def add_verb(
