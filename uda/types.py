@@ -38,7 +38,6 @@ class Sample:
     image: UInt8[np.ndarray, "H W 3"]
     label: UInt8[np.ndarray, "H W"] | None
     source_path: str = ""
-    unknown_label_pixels: int = 0  # pixels whose raw id was not in the data set's table
 
 
 @dataclass(frozen=True)

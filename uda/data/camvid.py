@@ -7,9 +7,18 @@ Real street photographs. `root` holds train, val, test (images) and trainannot, 
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
-from uda.classes import IGNORE, lookup_table
-from uda.data.raw import check_same_size, check_split, need_folder, read_ids, read_image
+from uda.classes import IGNORE
+from uda.data.raw import (
+    check_split,
+    file_stems,
+    find_file,
+    load_pair,
+    need_folder,
+    read_ids,
+    train_ids,
+)
 from uda.types import Sample, UserError
 
 _IDS = {
@@ -26,44 +35,39 @@ _IDS = {
     10: 18,  # Bicyclist
     11: IGNORE,  # Unlabelled
 }
-_TRAIN_IDS = lookup_table(_IDS)
-_KNOWN = np.isin(np.arange(256), list(_IDS))
 _IMAGE_SUFFIXES = (".jpg", ".png")
 
 
 class CamVid:
-    """The 12 raw ids become trainIds; any other id is counted and ignored."""
+    """The 12 raw ids become trainIds."""
 
     name = "camvid"
-    class_list = "camvid11"
-    splits = ("train", "val", "test")
 
     def domain(self, root: str) -> str:
         return self.name
 
+    def class_list(self, root: str) -> str:
+        return "camvid11"
+
+    def settings(self, root: str) -> str:
+        return ""
+
+    def splits(self, root: str) -> tuple[str, ...]:
+        return ("train", "val", "test")
+
     def keys(self, root: str, split: str) -> list[str]:
-        check_split(self, split)
-        folder = need_folder(root, split)
-        need_folder(root, f"{split}annot")
-        keys = sorted(file.stem for file in folder.iterdir() if file.suffix in _IMAGE_SUFFIXES)
+        check_split(self, root, split)
+        images, labels = need_folder(root, split), need_folder(root, f"{split}annot")
+        keys = file_stems(images, _IMAGE_SUFFIXES) | file_stems(labels, [".png"])
         if not keys:
-            raise UserError(f"{folder}: got no images, want {' or '.join(_IMAGE_SUFFIXES)} files")
-        return keys
+            raise UserError(f"{images}: got no images, want {' or '.join(_IMAGE_SUFFIXES)} files")
+        return sorted(keys)
 
     def load(self, root: str, split: str, key: str) -> Sample:
-        image_file = _image_file(Path(root) / split, key)
-        label_file = Path(root) / f"{split}annot" / f"{key}.png"
-        image, ids = read_image(image_file), read_ids(label_file)
-        check_same_size(image, ids, image_file, label_file)
-        return Sample(
-            key=key,
-            image=image,
-            label=_TRAIN_IDS[ids],
-            source_path=image_file.relative_to(root).as_posix(),
-            unknown_label_pixels=int(np.count_nonzero(~_KNOWN[ids])),
-        )
+        image_file = find_file(Path(root, split), key, _IMAGE_SUFFIXES)
+        label_file = Path(root, f"{split}annot", f"{key}.png")
+        return load_pair(root, key, image_file, label_file, _read_label)
 
 
-def _image_file(folder: Path, key: str) -> Path:
-    files = [folder / (key + suffix) for suffix in _IMAGE_SUFFIXES]
-    return next((file for file in files if file.is_file()), files[0])
+def _read_label(file: Path) -> UInt8[np.ndarray, "H W"]:
+    return train_ids(read_ids(file), _IDS, file)

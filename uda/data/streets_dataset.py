@@ -20,8 +20,6 @@ class Streets:
     size: tuple[int, int] = (256, 128)  # width, height
 
     name = "streets"
-    class_list = "cityscapes19"
-    splits = ("train", "val")
 
     def configured(
         self, *, count: int | None, seed: int, size: tuple[int, int] | None
@@ -34,9 +32,18 @@ class Streets:
             raise UserError(f"streets: got domain {root}, want one of {sorted(DOMAINS)}")
         return root
 
+    def class_list(self, root: str) -> str:
+        return "cityscapes19"
+
+    def settings(self, root: str) -> str:
+        return ""
+
+    def splits(self, root: str) -> tuple[str, ...]:
+        return ("train", "val")
+
     def keys(self, root: str, split: str) -> list[str]:
         self.domain(root)
-        check_split(self, split)
+        check_split(self, root, split)
         return [f"{root}_{split}_{self.seed}_{index:06d}" for index in range(self.count)]
 
     def load(self, root: str, split: str, key: str) -> Sample:
