@@ -2,16 +2,17 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from uda.data.codec import (
     IMAGE_CODECS,
     decode_image,
     decode_label,
-    encode_jpeg,
+    decode_window,
     encode_label,
-    encode_png,
-    restart_interval,
+    image_size,
 )
 
 
@@ -21,92 +22,72 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.stack([rows % 256, columns % 256, (rows + columns) % 256], -1).astype(np.uint8) // 2
 
 
-@pytest.mark.parametrize(
-    ("width", "units"),
-    [
-        (2048, 8),  # 128 px, as everywhere where the width allows it
-        (256, 8),
-        (1914, 8),  # GTA5: 120 units
-        (480, 10),  # 30 units: 10 divides them, 8 does not
-        (960, 10),
-        (720, 9),
-        (272, 17),  # 17 units are prime: the whole row
-        (16, 1),
-        (1, 1),
-    ],
-)
-def test_restart_interval(width, units):
-    assert restart_interval(width) == units
-
-
-@pytest.mark.parametrize(
-    ("height", "width"), [(1, 1), (16, 16), (37, 53), (128, 256), (360, 480), (33, 271), (50, 720)]
-)
-def test_image_index_points_at_the_restart_markers(height, width):
-    data, index = encode_jpeg(smooth(height, width))
-    units_per_row, rows = -(-width // 16), -(-height // 16)
-    assert len(index) - 1 == units_per_row * rows // restart_interval(width)
-    for number, offset in enumerate(index[1:-1]):
-        assert data[offset] == 0xFF
-        assert data[offset + 1] == 0xD0 + number % 8
-    assert data[index[-1] :] == b"\xff\xd9"
-    assert index == sorted(set(index))
-    # The scan's header (class, table and spectral selection of 3 components) ends at index[0].
-    assert data[index[0] - 14 : index[0] - 12] == b"\xff\xda"
-
-
-def test_an_interval_decodes_on_its_own():
-    """The promise behind `image_index`: cut one interval out, patch the size, decode it alone."""
-    image = smooth(64, 512)
-    data, index = encode_jpeg(image)
-    number = 6  # 4 intervals of 128 px in a row: the second row's third
-    header = bytearray(data[: index[0]])
-    size = header.index(b"\xff\xc0") + 5
-    header[size : size + 4] = (16).to_bytes(2) + (128).to_bytes(2)
-    alone = decode_image(bytes(header) + data[index[number] + 2 : index[number + 1]] + b"\xff\xd9")
-    whole = decode_image(data)[16:32, 256:384]
-    # Chroma is interpolated across the border of an interval, so only the inside is equal.
-    assert np.array_equal(alone[2:-2, 2:-2], whole[2:-2, 2:-2])
-
-
-def test_jpeg_is_an_ordinary_jpeg_of_high_quality():
-    image = smooth(90, 150)
-    data, _ = encode_jpeg(image)
-    opened = Image.open(io.BytesIO(data))
-    assert (opened.format, opened.size) == ("JPEG", (150, 90))
-    assert np.array_equal(np.array(opened), decode_image(data))
-    assert np.abs(decode_image(data).astype(int) - image)[:, :, 1].mean() < 2
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (37, 53, 3), (64, 128, 3)])
-def test_png_keeps_every_value(shape):
-    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    data, index = encode_png(image)
-    assert index == []
-    assert np.array_equal(decode_image(data), image)
-    assert np.array_equal(decode_image(memoryview(data)), image)
+@pytest.mark.parametrize("name", IMAGE_CODECS)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 17), (130, 200)])
+def test_images_survive(name, height, width):
+    image = smooth(height, width)
+    data = IMAGE_CODECS[name](image)
+    assert isinstance(data, bytes)
+    assert image_size(data) == (height, width)
+    for kept in (data, memoryview(data), memoryview(bytearray(data))):
+        decoded = decode_image(kept)
+        assert (decoded.shape, decoded.dtype) == (image.shape, np.uint8)
+        loss = np.abs(decoded.astype(int) - image)
+        assert loss.max() == 0 if name == "exact" else loss.mean() < 2
+        top, left = height // 3, width // 2
+        assert np.array_equal(
+            decode_window(kept, top, left, height - top, width - left), decoded[top:, left:]
+        )
 
 
 @pytest.mark.parametrize("name", IMAGE_CODECS)
-def test_encoding_is_deterministic(name):
+def test_encoding_is_deterministic_and_takes_any_array(name):
     image = smooth(50, 70)
-    assert IMAGE_CODECS[name](image) == IMAGE_CODECS[name](image.copy())
+    turned = image.transpose(1, 0, 2)  # not contiguous
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    assert IMAGE_CODECS[name](image) == IMAGE_CODECS[name](read_only)
+    assert IMAGE_CODECS[name](turned) == IMAGE_CODECS[name](turned.copy())
 
 
 @pytest.mark.parametrize("name", IMAGE_CODECS)
-@pytest.mark.parametrize("keep", [0, 1, 30, 0.5])
+@pytest.mark.parametrize("keep", [0, 1, 3, 4, 30, 0.5, -1])
 def test_cut_images_do_not_decode(name, keep):
-    data, _ = IMAGE_CODECS[name](np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    keep = int(keep * len(data)) if isinstance(keep, float) else keep
-    with pytest.raises(ValueError, match=r"."):
-        decode_image(data[:keep])
+    data = IMAGE_CODECS[name](np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    cut = data[: int(keep * len(data)) if isinstance(keep, float) else keep]
+    for decode in (decode_image, lambda data: decode_window(data, 1, 1, 9, 9)):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            decode(cut)
 
 
-def test_labels_survive_and_small_ones_stay_small():
-    label = np.random.default_rng(0).integers(0, 256, (37, 53), np.uint8)
-    assert np.array_equal(decode_label(encode_label(label), 37, 53), label)
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(smooth(10, 10)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"poison", b"til", png()])
+def test_other_bytes_are_no_image(data):
+    for decode in (decode_image, image_size, lambda data: decode_window(data, 0, 0, 1, 1)):
+        with pytest.raises(ValueError, match="neither a JPEG nor"):
+            decode(data)
+
+
+ALL_CLASSES = [*range(19), 255]
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_labels_survive(height, width, seed):
+    label = np.random.default_rng(seed).choice(ALL_CLASSES, (height, width)).astype(np.uint8)
+    assert np.array_equal(decode_label(encode_label(label), height, width), label)
     turned = label.T  # not contiguous
-    assert np.array_equal(decode_label(encode_label(turned), 53, 37), turned)
+    data = memoryview(encode_label(turned))
+    assert np.array_equal(decode_label(data, width, height), turned)
+
+
+def test_a_label_of_all_classes_and_one_of_a_single():
+    label = np.array(ALL_CLASSES, np.uint8).reshape(4, 5).repeat(30, axis=0).repeat(40, axis=1)
+    assert np.array_equal(decode_label(encode_label(label), 120, 200), label)
     assert len(encode_label(np.zeros((1000, 1000), np.uint8))) < 200
 
 
@@ -117,6 +98,7 @@ def test_a_label_of_another_size_is_refused(height, width):
         decode_label(data, height, width)
 
 
-def test_garbage_is_no_label():
+@pytest.mark.parametrize("data", [b"", b"poison", encode_label(np.zeros((2, 3), np.uint8))[:-1]])
+def test_garbage_is_no_label(data):
     with pytest.raises(ValueError, match="not zstd"):
-        decode_label(b"poison", 2, 3)
+        decode_label(data, 2, 3)

@@ -10,15 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from uda.classes import LABEL_IDS, lookup_table
-from uda.data.codec import decode_image, decode_label
+from uda.data.decode import decode_row, row_label
 from uda.data.raw import read_ids
-from uda.data.rows import EncodedRow, RowReader
+from uda.data.rows import RowReader
 from uda.inference import SegmentationModel, predict_labels
 from uda.metrics import Confusion
 from uda.types import UserError
@@ -49,7 +48,7 @@ def evaluate_rows(
     """
     device = next(model.parameters()).device
     confusion = Confusion.empty()
-    for image, label in _ahead(lambda i: decode_row(rows.row(i)), indices, decode_threads):
+    for image, label in ahead(lambda i: decode_row(rows.row(i)), indices, decode_threads):
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
         predicted = predict_labels(model, model.normalise(pixels), scales=scales, flip=flip)
         confusion += Confusion.of(predicted[0], torch.tensor(label, device=device))
@@ -121,31 +120,7 @@ def read_prediction(path: Path, ids: str, shape: tuple[int, ...]) -> UInt8[np.nd
     return values
 
 
-def decode_row(row: EncodedRow) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
-    """RGB image and label; UserError if one of them is missing or damaged."""
-    label = row_label(row)
-    try:
-        image = decode_image(row.image)
-    except (ValueError, OSError, cv2.error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{row.where}: {row.key} does not decode: {reason}") from error
-    if image.shape[:2] != label.shape:
-        got, want = _size(image.shape), _size(label.shape)
-        raise UserError(f"{row.where}: {row.key}: got an image of {got}, want {want} as the label")
-    return image, label
-
-
-def row_label(row: EncodedRow) -> UInt8[np.ndarray, "H W"]:
-    """The label of a row; UserError if it has none."""
-    if row.label is None:
-        raise UserError(f"{row.where}: {row.key} has no label, want labelled data to evaluate on")
-    try:
-        return decode_label(row.label, row.height, row.width)
-    except ValueError as error:
-        raise UserError(f"{row.where}: {row.key} does not decode: {error}") from error
-
-
-def _ahead(work: Callable[[int], _T], indices: Iterable[int], threads: int) -> Iterator[_T]:
+def ahead(work: Callable[[int], _T], indices: Iterable[int], threads: int) -> Iterator[_T]:
     """`work` of each index in order; with threads, up to `threads` + 1 results are made ahead."""
     if threads == 0:
         yield from map(work, indices)

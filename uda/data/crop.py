@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from uda.classes import IGNORE
-from uda.data.codec import decode_image, decode_label
+from uda.data.decode import row_label, row_window
 from uda.data.rows import EncodedRow
 from uda.data.sampling import PlanItem
 from uda.types import UserError
@@ -66,36 +66,16 @@ def load_crop(
     Padding is black with label 255, below and on the right. Images are resized bilinearly
     (averaged below half size), labels by nearest neighbour. UserError names a damaged row.
     """
-    label = _label(row) if labels else None
+    label = row_label(row) if labels else None
     draws = np.random.default_rng(item.crop_seed)
     window = _choose_window(row, label, item.wanted_class, config, draws)
     flip = bool(draws.random() < config.flip)
-    image = _resize(window.of(_image(row)), window, image=True)
-    image = _finish(image, config, flip, padding=(0, 0, 0))
+    part = row_window(row, window.top, window.left, window.height, window.width)
+    image = _finish(_resize(part, window, image=True), config, flip, padding=(0, 0, 0))
     if label is not None:
         label = _resize(window.of(label), window, image=False)
         label = _finish(label, config, flip, padding=(IGNORE,))
     return image, label
-
-
-def _image(row: EncodedRow) -> np.ndarray:
-    try:
-        image = decode_image(row.image)
-    except (ValueError, OSError, cv2.error) as error:
-        raise UserError(f"{row.where} ({row.key}): {' '.join(str(error).split())}") from error
-    if image.shape != (row.height, row.width, 3):
-        got, want = image.shape[:2], (row.height, row.width)
-        raise UserError(f"{row.where} ({row.key}): image size: got {got}, want {want}")
-    return image
-
-
-def _label(row: EncodedRow) -> np.ndarray:
-    if row.label is None:
-        raise UserError(f"{row.where} ({row.key}): has no label; want labelled shards here")
-    try:
-        return decode_label(row.label, row.height, row.width)
-    except ValueError as error:
-        raise UserError(f"{row.where} ({row.key}): {error}") from error
 
 
 def _choose_window(
