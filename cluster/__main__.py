@@ -7,10 +7,13 @@ from pathlib import Path
 from uda.arguments import (
     DONE,
     INTERRUPTED,
+    add_distributions,
     add_evaluate,
+    add_inspect,
     add_prepare,
     add_train,
     add_verb,
+    run_inspect,
     run_prepare,
     run_verb,
     say_where_it_starts,
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="of scenes and training; default: 0")
     demo.set_defaults(run=_demo)
     add_prepare(verbs).set_defaults(run=_prepare)
+    add_inspect(verbs).set_defaults(run=run_inspect)
     train = add_train(verbs)
     train.add_argument("--workers", type=int, default=1, metavar="N", help="default: 1")
     train.add_argument("--cpus-per-worker", type=int, default=1, metavar="N", help="default: 1")
@@ -58,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add_evaluate(verbs, predictions=True)
     evaluate.add_argument("--actors", type=int, help="default: as many as the cluster has room for")
     evaluate.set_defaults(run=_evaluate)
+    distributions = add_distributions(verbs)
+    distributions.add_argument("--actors", type=int,
+                               help="default: as many as the cluster has room for")  # fmt: skip
+    distributions.set_defaults(run=_distributions)
     return parser
 
 
@@ -145,6 +153,32 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 **common,
             )
     show_report(report, arguments.json)
+    return DONE
+
+
+def _distributions(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import find_checkpoint, load_model
+    from uda.data.predictions import check_predictions_file
+    from uda.data.shards import open_shards
+    from uda.distributions import distribution_table
+
+    # A mistake shows here in a second, before Ray starts.
+    check_predictions_file(arguments.file, open_shards(arguments.data))
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    load_model(checkpoint)
+    from cluster.distributions import write_distributions
+    from cluster.runtime import start_ray
+
+    with start_ray(needed_cpus=1):
+        counts = write_distributions(
+            checkpoint,
+            arguments.data,
+            arguments.file,
+            actors=arguments.actors,
+            gpu=arguments.gpu,
+        )
+    print(distribution_table(counts))
+    print(f"{arguments.file}: {len(counts)} images")
     return DONE
 
 

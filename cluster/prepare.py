@@ -5,14 +5,14 @@ content must not depend on scheduling, and a task that Ray repeats after a lost 
 out by itself what is done already. So the plain `write_shard` is mapped, and nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import ray
 
 import uda.data.prepare
-from uda.data.shards import Manifest, ShardFile
-from uda.data.write import ShardJob, write_shard
+from uda.data.shards import Manifest
+from uda.data.write import ShardJob, WrittenShard, write_shard
 from uda.types import UserError
 
 _CANCEL_S = 60
@@ -29,6 +29,8 @@ def prepare(
     count: int | None = None,
     seed: int = 0,
     rows_per_shard: int = 64,
+    on_error: str = "quarantine",
+    max_bad: float = uda.data.prepare.MAX_BAD,
     progress: bool = True,
 ) -> Manifest:
     """As uda.data.prepare.prepare, with the same result; Ray must be running.
@@ -45,12 +47,14 @@ def prepare(
         count=count,
         seed=seed,
         rows_per_shard=rows_per_shard,
+        on_error=on_error,
+        max_bad=max_bad,
         progress=progress,
         execute=run_tasks,
     )
 
 
-def run_tasks(jobs: list[ShardJob], num_cpus: float = 1) -> Iterator[ShardFile]:
+def run_tasks(jobs: list[ShardJob], num_cpus: float = 1) -> Generator[WrittenShard, None, None]:
     """Writes the shards in tasks of `num_cpus` each; results come in order of completion."""
     pending = [_write.options(num_cpus=num_cpus).remote(job) for job in jobs]
     try:
@@ -69,7 +73,7 @@ def run_tasks(jobs: list[ShardJob], num_cpus: float = 1) -> Iterator[ShardFile]:
 
 
 @ray.remote
-def _write(job: ShardJob) -> ShardFile | UserError:
+def _write(job: ShardJob) -> WrittenShard | UserError:
     """Returns the user's mistakes: raised here, they would arrive wrapped in a remote trace."""
     try:
         return write_shard(job)

@@ -69,6 +69,9 @@ class TestMistakesAreFoundBeforeRayStarts:
         said = mistake(["evaluate", str(tmp_path), str(tmp_path / "nowhere")], capsys)
         assert "nowhere: got no such folder" in said
 
+    def test_inspect_needs_no_ray(self, tmp_path, capsys):
+        assert "nowhere" in mistake(["inspect", str(tmp_path / "nowhere")], capsys)
+
     def test_neither_checkpoint_nor_predictions(self, capsys):
         said = mistake(["evaluate", str(shards("camera"))], capsys)
         assert "--predictions DIR" in said
@@ -89,8 +92,10 @@ def test_prepare_train_evaluate(ray_local: None, tmp_path: Path, capsys) -> None
     assert main(["prepare", "streets", "camera", str(val), "--split", "val", *size]) == 0
     assert main(train_words(run)) == 0
     assert main(["evaluate", str(run), str(val), "--json", str(scores)]) == 0
+    assert main(["inspect", str(val), "--verify"]) == 0
     said = capsys.readouterr().out
-    assert "6 images in 1 shards" in said
+    assert "verified: 3 files" in said
+    assert "6 images in 1 shard\n" in said
     assert "4 steps done" in said
     assert "mean IoU" in said
     result = json.loads(scores.read_text())

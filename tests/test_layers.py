@@ -25,6 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "feed",
         "inference",
         "evaluate",
+        "distributions",
+        "inspect_shards",
         "report",
         "pictures",
         "run",

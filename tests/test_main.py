@@ -15,11 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.camvid_like import write_camvid
 from tests.test_task import damage_labels
 from tests.tiny import loaded_tensors, run_training, shards, tiny_config
 from uda.__main__ import main
+from uda.arguments import CODECS, ROOTS, share
 from uda.checkpoint import find_checkpoint, last_step, load_model
 from uda.config import Config
+from uda.data import DATASETS
+from uda.data.codec import IMAGE_CODECS
 from uda.journal import read_scalars
 
 ROOT = Path(__file__).parent.parent
@@ -259,14 +263,75 @@ class TestPrepareMistakes:
         assert not (tmp_path / "out").exists()
 
     def test_options_that_argparse_refuses(self, tmp_path, capfd):
-        for words in (["--size", "big"], ["--codec", "gif"], ["--colour"]):
+        for words in (
+            ["--size", "big"],
+            ["--codec", "gif"],
+            ["--on-error", "ignore"],
+            ["--max-bad", "5"],
+            ["--max-bad", "few"],
+            ["--colour"],
+        ):
             with pytest.raises(SystemExit) as caught:
                 main(["prepare", "streets", "game", str(tmp_path / "out"), *words])
             assert caught.value.code == 2
             assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [[], ["prepare"], ["train"], ["evaluate"]])
+class TestPrepareSays:
+    def test_how_many_inputs_became_samples(self, tmp_path, capsys):
+        root, out = write_camvid(tmp_path / "raw", count=21), tmp_path / "out"
+        words = ["prepare", "camvid", str(root)]
+        assert main([*words, str(tmp_path / "whole")]) == 0
+        assert capsys.readouterr().out == f"{tmp_path / 'whole'}: 21 images in 1 shard\n"
+        for number in (3, 4):
+            (root / "train" / f"seq_{number:03d}.jpg").write_bytes(b"")
+        line = refused([*words, str(out)], capsys)
+        assert "bad inputs: got 2 of 21 and looked no further, want at most 5%" in line
+        assert "train/seq_003.jpg: does not decode" in line
+        assert "--on-error" in refused([*words, str(out), "--on-error", "fail"], capsys)
+        assert main([*words, str(out), "--max-bad", "10%"]) == 0
+        said = f"21 inputs = 19 written in 1 shard + 2 quarantined ({out}/quarantine.jsonl)"
+        assert capsys.readouterr().out == f"{out}: {said}\n"
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("5%", 0.05), ("0.5 %", 0.005), ("0.2", 0.2), ("0", 0), ("100%", 1)]
+    )
+    def test_shares(self, text, value):
+        assert share(text) == pytest.approx(value)
+
+    def test_help_knows_what_there_is(self, capsys):
+        """The tables beside the parser are copies, as the help must not import what is heavy."""
+        assert list(ROOTS) == list(DATASETS)
+        assert list(CODECS) == list(IMAGE_CODECS)
+        with pytest.raises(SystemExit):
+            main(["prepare", "--help"])
+        said = capsys.readouterr().out
+        assert all(f"\n  {name} " in said for name in DATASETS)
+
+
+class TestInspect:
+    """What it finds is tested in test_inspect.py."""
+
+    def test_mistakes_are_one_line(self, tmp_path, capsys):
+        assert "no such folder" in refused(["inspect", str(tmp_path / "nowhere")], capsys)
+        assert "manifest.json" in refused(["inspect", str(tmp_path)], capsys)
+        folder = str(shards("game"))
+        assert "--png" in refused(["inspect", folder, "--png", str(tmp_path)], capsys)
+        assert "--json" in refused(["inspect", folder, "--json", str(tmp_path)], capsys)
+        assert "--pictures" in refused(["inspect", folder, "--pictures", "0"], capsys)
+
+    def test_damage_is_one_line_and_status_1(self, tmp_path, capsys):
+        folder = truncated(tmp_path / "shards")
+        (folder / "samples.parquet").unlink()
+        assert main(["inspect", str(folder), "--verify"]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        line = said.err.splitlines()[-1]  # after the progress bar
+        assert line.startswith(f"uda: {folder}: 2 of 3 files are not those that were written: ")
+        assert "shard-00000.parquet (holds other bytes), samples.parquet (is missing)" in line
+
+
+@pytest.mark.parametrize("verb", [[], ["prepare"], ["inspect"], ["train"], ["evaluate"]])
 def test_help(verb, capfd):
     with pytest.raises(SystemExit) as caught:
         main([*verb, "--help"])
@@ -324,9 +389,15 @@ def refused(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
     captured = capfd.readouterr()
     assert status == 2, captured.err
     assert captured.out == ""
-    assert captured.err.count("\n") == 1, captured.err
-    assert captured.err.startswith("uda: ")
-    return captured.err
+    lines = [line for line in captured.err.splitlines() if not is_progress(line)]
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("uda: ")
+    return lines[0]
+
+
+def is_progress(line: str) -> bool:
+    """Of a bar, which is drawn over itself until a line ends."""
+    return not line or "image/s]" in line or line.startswith("camvid train:")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

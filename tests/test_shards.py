@@ -1,3 +1,5 @@
+"""Shard folders as they are opened, whole and damaged."""
+
 import json
 
 import numpy as np
@@ -6,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.camvid_like import make_shards
+from tests.edited_shards import edit_shards, with_column
 from uda.classes import NUM_CLASSES
-from uda.data.codec import decode_image, decode_label
-from uda.data.rows import ShardRows
+from uda.data.codec import decode_label
 from uda.data.shards import SHARD_SCHEMA, Manifest, open_shards
 from uda.types import UserError
 
@@ -52,14 +54,24 @@ def test_columns_and_statistics_agree_with_the_labels(folder):
     assert opened.manifest.classes.pixels.tolist() == total.tolist()
 
 
-def test_binary_columns_are_plain_and_row_groups_bounded(tmp_path):
-    folder = make_shards(tmp_path, count=70, height=8, width=8, rows_per_shard=70)
+def test_columns_are_plain_and_row_groups_bounded(tmp_path, monkeypatch):
+    folder = make_shards(tmp_path / "few", count=70, height=16, width=16, rows_per_shard=70)
+    assert group_rows(folder) == [32, 32, 6]
     metadata = pq.read_metadata(folder / "shard-00000.parquet")
-    assert [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)] == [32, 32, 6]
     for number in range(metadata.num_columns):
         column = metadata.row_group(0).column(number)
         assert column.compression == "UNCOMPRESSED"
         assert not any("DICT" in encoding for encoding in column.encodings)
+    row_bytes = len(pq.read_table(folder / "shard-00000.parquet")["image"][0].as_py())
+    monkeypatch.setattr("uda.data.write.GROUP_BYTES", 5 * row_bytes)
+    folder = make_shards(tmp_path / "large", count=70, height=16, width=16, rows_per_shard=70)
+    assert sum(group_rows(folder)) == 70
+    assert max(group_rows(folder)) < 10
+
+
+def group_rows(folder):
+    metadata = pq.read_metadata(folder / "shard-00000.parquet")
+    return [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
 
 
 def test_samples_table_says_where_each_sample_is(folder):
@@ -77,6 +89,13 @@ def test_manifest_survives_json(folder):
     assert again == manifest
     assert again.digest == manifest.digest
     assert (manifest.samples, manifest.quarantined, manifest.class_list) == (6, 0, "camvid11")
+    assert manifest.inputs == 6
+    assert list(manifest.sha256) == [
+        "shard-00000.parquet",
+        "shard-00001.parquet",
+        "samples.parquet",
+        "quarantine.jsonl",
+    ]
     assert [shard.rows for shard in manifest.shards] == [4, 2]
     assert manifest.made_by["command"].startswith("uda prepare camvid")
 
@@ -92,34 +111,6 @@ def test_statistics_without_labels_do_not_read_the_counts(folder):
         open_shards(folder).statistics(labels=True)
 
 
-def test_rows_come_in_order_from_a_cache_of_any_size(folder):
-    for cache_bytes in (2**30, 0):
-        rows = ShardRows(folder, labels=True, cache_bytes=cache_bytes)
-        assert len(rows) == 6
-        for index in (5, 0, 3, 4, 0):
-            row = rows.row(index)
-            assert row.key == f"seq_{index:03d}"
-            assert (row.height, row.width) == (40, 56)
-            assert decode_image(row.image).shape == (40, 56, 3)
-            assert decode_label(row.label, 40, 56).shape == (40, 56)
-            assert f"shard-0000{index // 4}.parquet row {index % 4}" in row.where
-
-
-@pytest.mark.parametrize("index", [-1, 6])
-def test_rows_outside_are_an_error(folder, index):
-    with pytest.raises(IndexError):
-        ShardRows(folder, labels=True).row(index)
-
-
-def test_without_labels_the_label_column_is_not_read(folder):
-    for file in open_shards(folder).files:
-        poison_column(file, "label")
-    rows = ShardRows(folder, labels=False)
-    assert [rows.row(n).label for n in range(6)] == [None] * 6
-    with pytest.raises(UserError, match=r"shard-00001.parquet row 1: does not read"):
-        ShardRows(folder, labels=True).row(5)
-
-
 def poison_column(file, name):
     """Overwrites the bytes of a column, page headers included; file size and footer stay."""
     data = bytearray(file.read_bytes())
@@ -133,23 +124,37 @@ def poison_column(file, name):
     file.write_bytes(data)
 
 
-def test_a_flipped_bit_is_found(folder):
-    file = folder / "shard-00000.parquet"
-    column = pq.read_metadata(file).row_group(0).column(1)
-    assert column.path_in_schema == "image"
-    data = bytearray(file.read_bytes())
-    data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
-    file.write_bytes(data)
-    with pytest.raises(UserError, match=r"shard-00000.parquet row 0: does not read: .*CRC"):
-        ShardRows(folder, labels=True).row(0)
-
-
 def test_missing_labels_are_null_and_count_nothing(folder):
-    table = pq.read_table(folder / "shard-00001.parquet")
-    column = table.schema.get_field_index("label")
-    table = table.set_column(column, "label", pa.nulls(2, pa.binary()))
-    replace_shard(folder, table, 1)
-    assert ShardRows(folder, labels=True).row(4).label is None
+    def without_first(table):
+        table = with_column(table, "label", [None, *table["label"].to_pylist()[1:]])
+        return with_column(table, "class_pixels", [None, *table["class_pixels"].to_pylist()[1:]])
+
+    whole = open_shards(folder).statistics(labels=True)
+    edit_shards(folder, without_first)
+    opened = open_shards(folder)
+    table = opened.samples(["label_offset", "label_bytes", "label_crc32"])
+    for column in table.columns:
+        assert column.is_valid().to_pylist() == [False, True, True, True, False, True]
+    statistics = opened.statistics(labels=True)
+    assert not statistics.class_pixels[[0, 4]].any()
+    assert np.array_equal(statistics.class_pixels[[1, 2, 3, 5]], whole.class_pixels[[1, 2, 3, 5]])
+    assert statistics.pixels.tolist() == [40 * 56] * 6
+
+
+def test_a_shard_may_be_empty(folder):
+    edit_shards(folder, lambda table: table.slice(0, 0) if len(table) == 4 else table)
+    opened = open_shards(folder)
+    assert [shard.rows for shard in opened.manifest.shards] == [0, 2]
+    assert opened.samples(["shard", "row"]).to_pydict() == {"shard": [1, 1], "row": [0, 1]}
+    assert opened.statistics(labels=True).pixels.tolist() == [40 * 56] * 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"key": "a"}', "\udcff"])
+def test_a_quarantine_that_is_none(folder, text):
+    assert open_shards(folder).quarantine() == []
+    (folder / "quarantine.jsonl").write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match=r"quarantine.jsonl: does not read"):
+        open_shards(folder).quarantine()
 
 
 def test_no_folder_and_no_manifest(tmp_path, folder):
@@ -163,11 +168,12 @@ def test_no_folder_and_no_manifest(tmp_path, folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "schema_version: got 2, want 1"),
+        ({"schema_version": 1}, "schema_version: got 1, want 2; prepare the data again"),
         ({"more": 1}, "'more'"),
         ({"samples": 7}, "samples"),
         ({"class_list": "coco"}, "class_list: got coco"),
         ({"class_pixels": [1, 2]}, "class_pixels: got 2"),
+        ({"tables": {}}, r"tables: got \[\]"),
         ({"shards": [{"file": "x"}]}, "no manifest"),
         ({"shards": 3}, "no manifest"),
     ],

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from uda.arguments import (
+    add_distributions,
     add_evaluate,
+    add_inspect,
     add_prepare,
     add_train,
+    run_inspect,
     run_prepare,
     run_verb,
     say_where_it_starts,
@@ -25,8 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_prepare(verbs)
+    add_inspect(verbs)
     add_train(verbs)
     add_evaluate(verbs)
+    add_distributions(verbs)
     arguments = parser.parse_args(argv)
     return run_verb(_VERBS[arguments.verb], arguments)
 
@@ -41,12 +46,10 @@ def _train(arguments: argparse.Namespace) -> int:
     import torch
 
     from uda.checkpoint import last_step
-    from uda.data.rows import ShardRows
-    from uda.feed import open_feed
+    from uda.feed import open_local_feed
     from uda.loop import train
     from uda.run import open_run, read_config
     from uda.solo import SoloWorker
-    from uda.types import Domain
 
     kind = _device_kind(arguments.gpu)
     config = read_config(arguments.preset, arguments.set)
@@ -55,10 +58,9 @@ def _train(arguments: argparse.Namespace) -> int:
     say_where_it_starts(arguments.resume, last_step(run.folder))
     run.create()
     device = torch.device(kind)
-    rows = {d: ShardRows(f, labels=d is Domain.SOURCE) for d, f in run.data.items()}
     pin = device.type == "cuda"
     with (
-        open_feed(config, run.data, rows, pin_memory=pin) as feed,
+        open_local_feed(config, run.data, pin_memory=pin) as feed,
         SoloWorker(config, run.folder, device) as worker,
     ):
         step = train(config, worker, feed, run.provenance)
@@ -97,6 +99,25 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _distributions(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import find_checkpoint, load_model
+    from uda.data.predictions import check_predictions_file, write_predictions
+    from uda.data.rows import ShardRows
+    from uda.data.shards import open_shards
+    from uda.distributions import distribution_table, predict_distributions
+
+    kind = _device_kind(arguments.gpu)
+    folder = open_shards(arguments.data)
+    check_predictions_file(arguments.file, folder)
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    model = load_model(checkpoint).to(kind)
+    counts = predict_distributions(model, ShardRows(folder, labels=False), range(len(folder)))
+    write_predictions(arguments.file, folder, counts, str(checkpoint))
+    print(distribution_table(counts))
+    print(f"{arguments.file}: {len(counts)} images")
+    return 0
+
+
 def _device_kind(gpu: bool) -> str:
     import torch
 
@@ -109,8 +130,10 @@ def _device_kind(gpu: bool) -> str:
 
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "prepare": _prepare,
+    "inspect": run_inspect,
     "train": _train,
     "evaluate": _evaluate,
+    "distributions": _distributions,
 }
 
 if __name__ == "__main__":

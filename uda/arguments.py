@@ -13,6 +13,8 @@ from typing import Any
 
 DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
+CODECS = ("jpeg", "exact")  # uda.data.codec.IMAGE_CODECS, without importing it
+
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -21,6 +23,7 @@ def run_verb(verb: Verb, arguments: argparse.Namespace) -> int:
 
     UDA_TRACEBACK=1 in the environment shows where an error comes from.
     """
+    from uda.data.verify import DamagedFilesError
     from uda.loop import TrainingError
     from uda.types import UserError
 
@@ -29,7 +32,7 @@ def run_verb(verb: Verb, arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (UserError, TrainingError, OSError, KeyboardInterrupt) as error:
+    except (UserError, TrainingError, DamagedFilesError, OSError, KeyboardInterrupt) as error:
         if os.environ.get("UDA_TRACEBACK"):
             raise
         kinds = {UserError: USER_MISTAKE, KeyboardInterrupt: INTERRUPTED}  # else: FAILED
@@ -49,10 +52,32 @@ def run_prepare(prepare: Callable[..., Any], arguments: argparse.Namespace) -> i
         codec=arguments.codec,
         count=arguments.count,
         seed=arguments.seed,
+        on_error=arguments.on_error,
+        max_bad=arguments.max_bad,
     )
-    print(f"{arguments.out}: {manifest.samples} images in {len(manifest.shards)} shards")
-    if unknown := manifest.unknown_label_pixels:
-        print(f"{unknown} label pixels had ids outside the table: now ignored")
+    shards = f"{len(manifest.shards)} shard{'' if len(manifest.shards) == 1 else 's'}"
+    if bad := manifest.quarantined:
+        from uda.data.quarantine import QUARANTINE_FILE
+
+        said = f"{manifest.inputs} inputs = {manifest.samples} written in {shards}"
+        said += f" + {bad} quarantined ({arguments.out / QUARANTINE_FILE})"
+    else:
+        said = f"{manifest.samples} images in {shards}"
+    print(f"{arguments.out}: {said}")
+    return DONE
+
+
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """The verb `inspect`, which needs no Ray."""
+    from uda.inspect_shards import inspect_shards
+
+    inspect_shards(
+        arguments.shards,
+        png=arguments.png,
+        pictures=arguments.pictures,
+        verify=arguments.verify,
+        json_file=arguments.json,
+    )
     return DONE
 
 
@@ -63,16 +88,32 @@ def say_where_it_starts(resume: bool, step: int) -> None:
 
 
 def add_verb(
-    verbs: argparse._SubParsersAction, name: str, summary: str, example: str
+    verbs: argparse._SubParsersAction, name: str, summary: str, example: str, notes: str = ""
 ) -> argparse.ArgumentParser:
-    """A verb whose help ends with an example that can be typed as it is."""
+    """A verb whose help ends with notes and an example that can be typed as it is."""
     return verbs.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n  {example}",
+        epilog=f"{notes}\n\nexample:\n  {example}".strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+# What ROOT is, for each of uda.data.DATASETS (which is too heavy to be imported for a help text).
+ROOTS = {
+    "camvid": "folder with train, trainannot, val, valannot, ...: the 11-class form, 480x360",
+    "cityscapes": "folder with leftImg8bit and gtFine",
+    "folder": "folder of any images; those with labels have images, labels and mapping.json in it",
+    "gta5": "folder with images and labels",
+    "streets": "no folder, but the look of the streets to render: game or camera",
+    "synthia": "folder with RGB and GT, as in RAND_CITYSCAPES",
+}
+_PREPARE_EXAMPLES = """\
+uda prepare camvid data/CamVid shards/camvid/train --split train
+  uda prepare cityscapes data/cityscapes shards/cityscapes/val --split val --codec exact
+  uda prepare gta5 data/gta5 shards/gta5 --split all --size 1280x720 --max-bad 1%
+  uda prepare streets game shards/game --count 400"""
 
 
 def add_prepare(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -80,18 +121,47 @@ def add_prepare(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = add_verb(
         verbs,
         "prepare",
-        "turn a raw data set into shards",
-        "uda prepare camvid data/CamVid shards/camvid/train --split train",
+        "turn a raw data set into shards, leaving out what is damaged",
+        _PREPARE_EXAMPLES,
+        "\n".join(["ROOT of each data set:", *(f"  {n:<11} {r}" for n, r in ROOTS.items())]),
     )
-    parser.add_argument("dataset", help="camvid or streets")
-    parser.add_argument("root", help="its folder; for streets the name of a look: game or camera")
-    parser.add_argument("out", type=Path, help="folder of shards to write")
-    parser.add_argument("--split", default="train", help="default: train")
-    parser.add_argument("--size", type=image_size, metavar="WxH", help="resize images to this size")
-    parser.add_argument("--codec", default="jpeg", choices=("jpeg", "png"),
-                        help="png is lossless: for evaluation; default: jpeg")  # fmt: skip
-    parser.add_argument("--count", type=int, help="only so many; for streets how many to render")
+    parser.add_argument("dataset", help=f"one of {', '.join(ROOTS)}")
+    parser.add_argument("root", help="where its files are, see below")
+    parser.add_argument("out", type=Path, help="folder of shards to write; one that was not "
+                        "finished is continued")  # fmt: skip
+    parser.add_argument("--split", default="train",
+                        help="such as val, or all of gta5 and synthia; default: train")  # fmt: skip
+    parser.add_argument("--size", type=image_size, metavar="WxH",
+                        help="resize: images averaged, labels by the nearest pixel")  # fmt: skip
+    parser.add_argument("--codec", default="jpeg", choices=CODECS,
+                        help="exact is lossless: for evaluation; default: jpeg")  # fmt: skip
+    parser.add_argument("--count", type=int, metavar="N",
+                        help="only the first N; of streets how many to render")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the rendered streets; default: 0")
+    parser.add_argument("--on-error", default="quarantine", choices=("quarantine", "fail"),
+                        help="what to do about a bad image or label: list it in "
+                        "OUT/quarantine.jsonl and go on, or stop; default: quarantine")  # fmt: skip
+    parser.add_argument("--max-bad", type=share, default=0.05, metavar="SHARE",
+                        help="stop if more of the inputs are bad; default: 5%%")  # fmt: skip
+    return parser
+
+
+def add_inspect(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """`inspect`: shards -> what is in them."""
+    parser = add_verb(
+        verbs,
+        "inspect",
+        "say what is in a folder of shards: classes, sizes, quarantine",
+        "uda inspect shards/camvid/train --png camvid.png --verify",
+    )
+    parser.add_argument("shards", type=Path, help="a folder that `uda prepare` wrote")
+    parser.add_argument("--png", type=Path, metavar="FILE",
+                        help="draw samples with their labels as colours over them")  # fmt: skip
+    parser.add_argument("--pictures", type=int, default=12, metavar="N",
+                        help="how many samples to draw, evenly spaced; default: 12")  # fmt: skip
+    parser.add_argument("--verify", action="store_true",
+                        help="compare every file with its hash in the manifest")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file")
     return parser
 
 
@@ -158,9 +228,39 @@ def add_evaluate(
     return parser
 
 
+def add_distributions(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """`distributions`: checkpoint and shards without labels -> a file for matched sampling."""
+    parser = add_verb(
+        verbs,
+        "distributions",
+        "predict the classes of unlabelled shards, for matched sampling of the source",
+        "uda distributions runs/demo/source_only runs/demo/shards/camera_train camera.parquet",
+    )
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or a run: its latest is used")
+    parser.add_argument("data", metavar="shards",
+                        help="the target's folder; its labels are not read")  # fmt: skip
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="Parquet file to write; train with --set data.source_sampling.kind=matched and "
+        "--set data.source_sampling.predictions=FILE",
+    )
+    parser.add_argument("--gpu", action="store_true", help="predict on GPUs")
+    return parser
+
+
 def image_size(text: str) -> tuple[int, int]:
     """WxH as (width, height), for argparse."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"got {text!r}, want WIDTHxHEIGHT, for example 256x128")
     return int(match[1]), int(match[2])
+
+
+def share(text: str) -> float:
+    """5% or 0.05, for argparse."""
+    match = re.fullmatch(r"(\d*\.?\d+)\s*(%?)", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, want a share such as 5% or 0.05")
+    return value

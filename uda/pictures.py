@@ -1,7 +1,8 @@
 """Label maps as colours, colours over photographs, sheets of pictures with titles and legend."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,6 +12,7 @@ from uda.classes import CLASS_LISTS, IGNORE, PALETTE, ClassList
 from uda.types import UserError
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PAPER = (255, 255, 255)
 _INK = (32, 36, 42)
@@ -24,13 +26,21 @@ def colorize(label: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def overlay(
-    image: UInt8[np.ndarray, "H W 3"], label: UInt8[np.ndarray, "H W"], alpha: float = 0.5
+    image: UInt8[np.ndarray, "H W 3"],
+    label: UInt8[np.ndarray, "H W"],
+    alpha: float = 0.5,
+    *,
+    darken_ignored: bool = False,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The label's colours over the image, with opacity `alpha`; ignored pixels show the image."""
+    """The label's colours over the image, with opacity `alpha`.
+
+    Ignored pixels show the image, or with `darken_ignored` have their colour, black, over it too.
+    """
     if not 0 <= alpha <= 1:
         raise UserError(f"alpha: got {alpha}, want 0..1")
     mixed = np.rint((1 - alpha) * image + alpha * PALETTE[label].astype(np.float32))
-    return np.where((label == IGNORE)[..., None], image, mixed.astype(np.uint8))
+    shows_image = (label == IGNORE)[..., None] & (not darken_ignored)
+    return np.where(shows_image, image, mixed.astype(np.uint8))
 
 
 def contact_sheet(
@@ -70,6 +80,64 @@ def contact_sheet(
     return sheet
 
 
+def captioned_sheet(
+    pictures: Sequence[Picture],
+    captions: Sequence[str],
+    *,
+    class_list: ClassList | None = _CITYSCAPES,
+    cell_width: int = 480,
+    num_columns: int = 4,
+) -> Image.Image:
+    """Pictures of any sizes row by row, each above its caption, and the legend at the bottom.
+
+    Every picture is scaled to fit into a cell of the shape that most of them have. Captions that
+    are too long lose their beginning. `class_list=None` leaves out the legend.
+    """
+    if not pictures or len(pictures) != len(captions):
+        raise ValueError(f"sheet: got {len(pictures)} pictures, {len(captions)} captions")
+    shape = Counter(picture.shape[:2] for picture in pictures).most_common(1)[0][0]
+    layout = _Layout.of(np.zeros((*shape, 3), np.uint8), False, cell_width)
+    layout = replace(layout, header=0, gap=layout.text_height)
+    num_columns = min(num_columns, len(pictures))
+    pitch = layout.cell[1] + 2 * layout.text_height + layout.gap // 2
+    width = layout.width_of(num_columns)
+    legend = _legend(class_list, width, layout) if class_list else None
+    height = layout.margin + -(-len(pictures) // num_columns) * pitch
+    sheet = Image.new("RGB", (width, height + (legend.height if legend else 0)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for position, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(position, num_columns)
+        left, top = layout.left(column), layout.margin + row * pitch
+        sheet.paste(*_centred(picture, layout.cell, left, top))
+        text = _shortened(caption, layout.font, layout.cell[0])
+        middle = (left + layout.cell[0] // 2, top + layout.cell[1] + layout.text_height)
+        draw.text(middle, text, font=layout.font, fill=_INK, anchor="mm")
+    if legend:
+        sheet.paste(legend, (0, height))
+    return sheet
+
+
+def _centred(
+    picture: Picture, cell: tuple[int, int], left: int, top: int
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The picture as large as the cell at (left, top) lets it be, and its place in the middle."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    factor = min(cell[0] / image.width, cell[1] / image.height)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    method = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
+    place = (left + (cell[0] - size[0]) // 2, top + (cell[1] - size[1]) // 2)
+    return image.resize(size, method), place
+
+
+def _shortened(text: str, font: Font, width: int) -> str:
+    """The end of the text, where names differ, as far as it fits into so many pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while len(text) > 1 and font.getlength(f"...{text}") > width:
+        text = text[1:]
+    return f"...{text}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
     """Where things stand on a sheet, in pixels; everything follows from the size of a cell."""
@@ -97,7 +165,7 @@ class _Layout:
         )
 
     @property
-    def font(self) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    def font(self) -> Font:
         return ImageFont.load_default(size=self.text_height)
 
     def left(self, column: int) -> int:

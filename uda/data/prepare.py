@@ -3,49 +3,57 @@
 Restartable: a shard gets its name only when it is complete, and carries the digest of the plan it
 belongs to, so a second run keeps what it finds and writes what is missing. The bytes follow from
 the raw data, the options and the versions of the libraries alone.
+
+What is bad about one input is found by whoever writes its shard. That two inputs show the same is
+known only when all are read: then the shards with the second of the two are written once more.
 """
 
-import hashlib
-import json
 import platform
-import shlex
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 
 from tqdm import tqdm
 
-from uda.data import DATASETS
-from uda.data.codec import IMAGE_CODECS
-from uda.data.raw import GeneratedDataset, RawDataset
+from uda.data.plan import Options, Plan, make_plan
+from uda.data.quarantine import (
+    QUARANTINE_FILE,
+    BadInput,
+    Tolerance,
+    duplicate,
+    quarantine_text,
+)
 from uda.data.shards import (
     MANIFEST_FILE,
     SAMPLES_FILE,
     SCHEMA_VERSION,
     Manifest,
-    ShardFile,
     open_shards,
 )
 from uda.data.write import (
     ShardJob,
+    WrittenShard,
     atomic,
     is_temporary,
     read_footer,
+    sha256,
     write_samples,
     write_shard,
 )
 from uda.types import UserError
 
-Execute = Callable[[list[ShardJob]], Iterable[ShardFile]]
+Execute = Callable[[list[ShardJob]], Generator[WrittenShard, None, None]]
 
+MAX_BAD = 0.05
 _VERSIONED = ("numpy", "opencv-python-headless", "pillow", "pyarrow")
 
 
-def run_inline(jobs: list[ShardJob]) -> Iterable[ShardFile]:
+def run_inline(jobs: list[ShardJob]) -> Generator[WrittenShard, None, None]:
     """Writes the shards one after another in this process."""
-    return map(write_shard, jobs)
+    yield from map(write_shard, jobs)
 
 
 def prepare(
@@ -59,17 +67,21 @@ def prepare(
     count: int | None = None,
     seed: int = 0,
     rows_per_shard: int = 64,
+    on_error: str = "quarantine",
+    max_bad: float = MAX_BAD,
     progress: bool = True,
     execute: Execute = run_inline,
 ) -> Manifest:
     """Makes `out` a shard folder of a split, or returns at once where it is that already.
 
     `size` is (width, height) in pixels, None keeps each image's own. `count` takes only the first
-    so many samples; a generated data set makes so many, from `seed`. `execute` maps `write_shard`
-    over the jobs, in any order. UserError for wrong arguments, damaged files, or an `out` that
-    holds something else; what was written until then is kept for the next run.
+    so many inputs; a generated data set makes so many, from `seed`. `execute` maps `write_shard`
+    over the jobs, in any order. Inputs that are damaged, do not fit or come twice are left out and
+    listed in quarantine.jsonl; with `on_error` "fail", or if more than the share `max_bad` of the
+    inputs is bad, they are a UserError. So are wrong arguments, and an `out` that holds something
+    else. What was written until then is kept for the next run.
     """
-    options = _Options(
+    options = Options(
         dataset=dataset,
         root=root,
         split=split,
@@ -79,118 +91,29 @@ def prepare(
         seed=seed,
         rows_per_shard=rows_per_shard,
     )
+    tolerance = Tolerance(on_error=on_error, max_bad=max_bad)
     folder = Path(out)
-    plan = _plan(options)
+    plan = make_plan(options)
     if (folder / MANIFEST_FILE).exists():
-        return _finished(folder, plan)
+        return _finished(folder, plan, tolerance)
     jobs = plan.jobs(folder)
     _check_contents(folder, jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    done: dict[str, ShardFile] = {}
     title = f"{dataset} {split}"
     with tqdm(total=len(plan.keys), unit="image", desc=title, disable=not progress) as bar:
-        for shard in execute(jobs):
-            done[shard.file] = shard
-            bar.update(shard.rows)
-    return _finish(folder, plan, [done[job.path.name] for job in jobs])
+        check = partial(_check_bad, folder, plan, tolerance)
+        shards = _write_shards(plan, jobs, execute, check, bar)
+    return _finish(folder, plan, shards)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Options:
-    """What the user asked for."""
-
-    dataset: str
-    root: str
-    split: str
-    size: tuple[int, int] | None
-    codec: str
-    count: int | None
-    seed: int
-    rows_per_shard: int
-
-    def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise UserError(f"dataset: got {self.dataset}, want one of {sorted(DATASETS)}")
-        if self.codec not in IMAGE_CODECS:
-            raise UserError(f"codec: got {self.codec}, want one of {sorted(IMAGE_CODECS)}")
-        if self.size is not None and min(self.size) < 1:
-            raise UserError(f"size: got {self.size[0]}x{self.size[1]}, want at least 1x1")
-        if self.count is not None and self.count < 1:
-            raise UserError(f"count: got {self.count}, want at least 1")
-        if self.rows_per_shard < 1:
-            raise UserError(f"rows_per_shard: got {self.rows_per_shard}, want at least 1")
-        if self.seed < 0:
-            raise UserError(f"seed: got {self.seed}, want at least 0")
-
-    @property
-    def command(self) -> str:
-        """The command line; OUT stands for any folder, as the same data may lie anywhere."""
-        words = ["uda", "prepare", self.dataset, self.root, "OUT", "--split", self.split]
-        if self.size is not None:
-            words += ["--size", f"{self.size[0]}x{self.size[1]}"]
-        words += ["--codec", self.codec]
-        if self.count is not None:
-            words += ["--count", str(self.count)]
-        if self.seed:
-            words += ["--seed", str(self.seed)]
-        return shlex.join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """The options with the data set's samples listed: everything that decides the shards."""
-
-    options: _Options
-    raw: RawDataset
-    domain: str
-    keys: list[str]
-
-    @property
-    def digest(self) -> str:
-        """Leaves out the root's path and versions: moving or upgrading keeps what is written."""
-        options = self.options
-        values = [options.dataset, self.domain, options.split, options.size, options.codec]
-        text = json.dumps([*values, options.rows_per_shard, SCHEMA_VERSION, self.keys])
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def jobs(self, folder: Path) -> list[ShardJob]:
-        options, digest = self.options, self.digest
-        return [
-            ShardJob(
-                raw=self.raw,
-                root=options.root,
-                split=options.split,
-                domain=self.domain,
-                keys=tuple(self.keys[start : start + options.rows_per_shard]),
-                size=options.size,
-                codec=options.codec,
-                path=folder / f"shard-{number:05d}.parquet",
-                plan=digest,
-            )
-            for number, start in enumerate(range(0, len(self.keys), options.rows_per_shard))
-        ]
-
-
-def _plan(options: _Options) -> _Plan:
-    raw = DATASETS[options.dataset]
-    if isinstance(raw, GeneratedDataset):
-        raw = raw.configured(count=options.count, seed=options.seed, size=options.size)
-        options = replace(options, count=raw.count, size=raw.size)
-    elif options.seed:
-        raise UserError(f"seed: got {options.seed}, but {options.dataset} is not generated")
-    keys = raw.keys(options.root, options.split)[: options.count]
-    twice = [key for key, following in pairwise(keys) if key == following]
-    if twice:
-        raise UserError(f"{options.root}: got two samples named {twice[0]}, want different names")
-    return _Plan(options=options, raw=raw, domain=raw.domain(options.root), keys=keys)
-
-
-def _finished(folder: Path, plan: _Plan) -> Manifest:
-    manifest = open_shards(folder).manifest
+def _finished(folder: Path, plan: Plan, tolerance: Tolerance) -> Manifest:
+    opened = open_shards(folder)
+    manifest = opened.manifest
     footer = read_footer(folder / manifest.shards[0].file) if manifest.shards else None
     if footer is None or footer.plan != plan.digest:
         made = manifest.made_by.get("command", manifest.dataset)
         raise UserError(f"{folder}: holds other shards ({made}); want a new folder")
+    tolerance.check(plan.options.root, opened.quarantine(), manifest.inputs)
     return manifest
 
 
@@ -200,40 +123,94 @@ def _check_contents(folder: Path, jobs: list[ShardJob]) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file, want a folder to write shards to")
-    names = {job.path.name for job in jobs} | {SAMPLES_FILE}
+    shards = {job.path.name for job in jobs}
     for file in sorted(folder.iterdir()):
         if is_temporary(file):
             continue
-        footer = read_footer(file) if file.name in names - {SAMPLES_FILE} else None
-        if file.name not in names or (footer and footer.plan != jobs[0].plan):
+        footer = read_footer(file) if file.name in shards else None
+        known = file.name in shards | {SAMPLES_FILE, QUARANTINE_FILE}
+        if not known or (footer and footer.plan != jobs[0].plan):
             raise UserError(f"{folder}: holds {file.name} of something else; want a new folder")
 
 
-def _finish(folder: Path, plan: _Plan, shards: list[ShardFile]) -> Manifest:
-    """Statistics, then the manifest, which declares the folder complete."""
+def _write_shards(
+    plan: Plan,
+    jobs: list[ShardJob],
+    execute: Execute,
+    check: Callable[[list[BadInput]], None],
+    bar: tqdm,
+) -> list[WrittenShard]:
+    """All shards in order, without the inputs that are bad or show what an earlier one shows."""
+    shards: dict[str, WrittenShard] = {}
+    bad: list[BadInput] = []
+    with closing(execute(jobs)) as written:
+        for shard in written:
+            shards[shard.file.file] = shard
+            bad += [each for each in shard.footer.bad if each.key not in shard.footer.duplicates]
+            check(bad)
+            bar.set_postfix_str(f"{len(bad)} bad" if bad else "", refresh=False)
+            bar.update(shard.inputs)
+    repeats = _repeats(plan.keys, shards)
+    check(bad + [duplicate(key, "", first) for key, first in repeats.items()])
+    again = []
+    for job in jobs:
+        own = {key: repeats[key] for key in job.keys if key in repeats}
+        if own != shards[job.path.name].footer.duplicates:
+            again.append(replace(job, duplicates=own))
+    with closing(execute(again)) as written:
+        shards |= {shard.file.file: shard for shard in written}
+    return [shards[job.path.name] for job in jobs]
+
+
+def _repeats(keys: list[str], shards: Mapping[str, WrittenShard]) -> dict[str, str]:
+    """Each sample whose image was there before, and the first one that has it."""
+    hashes = {key: code for shard in shards.values() for key, code in shard.footer.hashes.items()}
+    first: dict[str, str] = {}
+    for key in filter(hashes.__contains__, keys):
+        first.setdefault(hashes[key], key)
+    return {key: first[code] for key, code in hashes.items() if first[code] != key}
+
+
+def _check_bad(folder: Path, plan: Plan, tolerance: Tolerance, bad: list[BadInput]) -> None:
+    """UserError where they are too many; then those known until now stand in the folder."""
+    try:
+        tolerance.check(plan.options.root, bad, len(plan.keys))
+    except UserError as error:
+        _write_text(folder / QUARANTINE_FILE, quarantine_text(bad))
+        raise UserError(f"{error}; all until here: {folder / QUARANTINE_FILE}") from error
+
+
+def _finish(folder: Path, plan: Plan, shards: list[WrittenShard]) -> Manifest:
+    """The tables, then the manifest, which declares the folder complete."""
+    bad = [each for shard in shards for each in shard.footer.bad]
     classes = write_samples(folder, shards)
-    footers = [read_footer(folder / shard.file) for shard in shards]
+    _write_text(folder / QUARANTINE_FILE, quarantine_text(bad))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         dataset=plan.options.dataset,
         domain=plan.domain,
         split=plan.options.split,
-        class_list=plan.raw.class_list,
+        class_list=plan.raw.class_list(plan.options.root),
         image_codec=plan.options.codec,
-        samples=len(plan.keys),
-        quarantined=0,
-        unknown_label_pixels=sum(footer.unknown_label_pixels for footer in footers if footer),
+        samples=sum(shard.file.rows for shard in shards),
+        quarantined=len(bad),
         class_pixels=tuple(int(n) for n in classes.pixels),
-        shards=tuple(shards),
+        shards=tuple(shard.file for shard in shards),
+        tables={name: sha256(folder / name) for name in (SAMPLES_FILE, QUARANTINE_FILE)},
         made_by={
             "command": plan.options.command,
             "versions": {name: version(name) for name in _VERSIONED}
             | {"python": platform.python_version()},
         },
     )
+    assert manifest.inputs == len(plan.keys)
     for file in folder.iterdir():
         if is_temporary(file):
             file.unlink()
-    with atomic(folder / MANIFEST_FILE) as partial:
-        partial.write_text(manifest.to_json())
+    _write_text(folder / MANIFEST_FILE, manifest.to_json())
     return manifest
+
+
+def _write_text(file: Path, text: str) -> None:
+    with atomic(file) as unfinished:
+        unfinished.write_text(text)

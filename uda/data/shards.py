@@ -1,7 +1,8 @@
 """A shard folder: Parquet files of encoded samples, their statistics and a manifest.
 
 shard-00000.parquet ...   one row per sample, columns as in SHARD_SCHEMA
-samples.parquet           one row per sample: where it is and its class counts
+samples.parquet           one row per sample: where its bytes lie, and its class counts
+quarantine.jsonl          the inputs that did not become samples, with the reason
 manifest.json             what the folder holds; written last, so it says "complete"
 """
 
@@ -18,9 +19,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from uda.classes import CLASS_LISTS, NUM_CLASSES, ClassDistribution
+from uda.data.quarantine import QUARANTINE_FILE, BadInput, parse_quarantine
 from uda.types import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 SAMPLES_FILE = "samples.parquet"
 
@@ -30,7 +32,6 @@ SHARD_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("image", pa.binary()),
-        ("image_index", pa.list_(pa.int32())),  # see codec.encode_jpeg; empty for PNG
         ("label", pa.binary()),  # null where nobody labelled the image
         ("height", pa.int32()),
         ("width", pa.int32()),
@@ -49,6 +50,13 @@ SAMPLES_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("class_pixels", _CLASS_PIXELS),
+        # The encoded values in the shard's file, to be read without Parquet; see locate.py.
+        ("image_offset", pa.int64()),
+        ("image_bytes", pa.int32()),
+        ("image_crc32", pa.int64()),
+        ("label_offset", pa.int64()),  # these three are null where nobody labelled the image
+        ("label_bytes", pa.int32()),
+        ("label_crc32", pa.int64()),
     ]
 )
 
@@ -65,7 +73,11 @@ class ShardFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a shard folder holds and how it was made."""
+    """What a shard folder holds and how it was made.
+
+    Every input of the split is one of the `samples` or is `quarantined`. `tables` has the SHA-256
+    of the files that are neither shards nor this manifest.
+    """
 
     schema_version: int
     dataset: str
@@ -75,10 +87,19 @@ class Manifest:
     image_codec: str
     samples: int
     quarantined: int
-    unknown_label_pixels: int
     class_pixels: tuple[int, ...]
     shards: tuple[ShardFile, ...]
+    tables: Mapping[str, str]
     made_by: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> int:
+        return self.samples + self.quarantined
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """Of every file but the manifest, by name."""
+        return {shard.file: shard.sha256 for shard in self.shards} | dict(self.tables)
 
     @property
     def classes(self) -> ClassDistribution:
@@ -98,7 +119,9 @@ class Manifest:
         values = json.loads(text)
         version = values["schema_version"]
         if version != SCHEMA_VERSION:
-            raise ValueError(f"schema_version: got {version}, want {SCHEMA_VERSION}")
+            raise ValueError(
+                f"schema_version: got {version}, want {SCHEMA_VERSION}; prepare the data again"
+            )
         names = {f.name for f in fields(cls)}
         if names != set(values):
             raise ValueError(f"keys {sorted(names ^ set(values))} are missing or unknown")
@@ -107,6 +130,8 @@ class Manifest:
         shards = tuple(ShardFile(**shard) for shard in values["shards"])
         if values["samples"] != sum(shard.rows for shard in shards):
             raise ValueError("samples: is not the sum of the shards' rows")
+        if sorted(values["tables"]) != sorted([SAMPLES_FILE, QUARANTINE_FILE]):
+            raise ValueError(f"tables: got {sorted(values['tables'])}")
         class_pixels = tuple(int(n) for n in values["class_pixels"])
         if len(class_pixels) != NUM_CLASSES:
             raise ValueError(f"class_pixels: got {len(class_pixels)} numbers, want {NUM_CLASSES}")
@@ -132,12 +157,25 @@ class ShardFolder:
         return self.manifest.samples
 
     @property
+    def total_bytes(self) -> int:
+        """Of all shards."""
+        return sum(shard.bytes for shard in self.manifest.shards)
+
+    @property
     def files(self) -> list[Path]:
         return [self.path / shard.file for shard in self.manifest.shards]
 
     def samples(self, columns: list[str]) -> pa.Table:
         """Columns of the samples' table, in the folder's order."""
         return pq.read_table(self.path / SAMPLES_FILE, columns=columns)
+
+    def quarantine(self) -> list[BadInput]:
+        """The inputs that did not become samples, by key."""
+        file = self.path / QUARANTINE_FILE
+        try:
+            return parse_quarantine(file.read_text())
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{file}: does not read: {_one_line(error)}") from error
 
     def statistics(self, *, labels: bool) -> SampleStatistics:
         """Sizes, and with `labels` class counts. Without, not even the counts are read."""
@@ -157,7 +195,7 @@ def open_shards(folder: str | Path) -> ShardFolder:
     UserError names the file that is missing, cut short or of another format.
     """
     path = Path(folder)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     for shard in manifest.shards:
         _check_size(path / shard.file, shard.bytes)
         _check_parquet(path / shard.file, SHARD_SCHEMA, shard.rows)
@@ -165,7 +203,8 @@ def open_shards(folder: str | Path) -> ShardFolder:
     return ShardFolder(path=path, manifest=manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, whatever has become of the files that it lists; UserError without one."""
     file = folder / MANIFEST_FILE
     if not folder.is_dir():
         raise UserError(f"{folder}: got no such folder, want a folder of shards")
