@@ -15,11 +15,11 @@ from torch import nn
 
 from tests.small_models import small_model
 from uda.classes import CLASS_LISTS, IGNORE, LABEL_IDS, PALETTE
-from uda.data.codec import encode_jpeg, encode_label, encode_png
+from uda.data.codec import IMAGE_CODECS, encode_label
+from uda.data.decode import decode_row
 from uda.data.prepare import prepare
 from uda.data.rows import EncodedRow, ShardRows
 from uda.evaluate import (
-    decode_row,
     evaluate_predictions,
     evaluate_rows,
     prediction_files,
@@ -54,10 +54,10 @@ def random_row(index: int) -> EncodedRow:
     label = np.kron(blocks, np.ones((8, 8), np.uint8))
     image = PALETTE[label]
     label[:3] = IGNORE
-    encode = encode_jpeg if index == 1 else encode_png
+    encode = IMAGE_CODECS["jpeg" if index == 1 else "exact"]
     return EncodedRow(
         key=f"town_{index:06d}",
-        image=encode(image)[0],
+        image=encode(image),
         label=encode_label(label),
         height=height,
         width=width,
@@ -88,7 +88,7 @@ def rows() -> Rows:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "shards"
-    options = {"size": (48, 32), "codec": "png", "count": NUM_SAMPLES, "rows_per_shard": 4}
+    options = {"size": (48, 32), "codec": "exact", "count": NUM_SAMPLES, "rows_per_shard": 4}
     prepare("streets", "camera", folder, "val", progress=False, **options)
     return folder
 
@@ -124,21 +124,6 @@ def test_row_without_label_is_named(rows):
     rows.rows[2] = replace(rows.rows[2], label=None)
     with pytest.raises(UserError, match=r"memory, row 2: town_000002 has no label"):
         evaluate_rows(PaletteReader().eval(), rows, range(5), decode_threads=1)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image": b"\xff\xd8 no picture"}, "does not decode"),
-        ({"image": b""}, "does not decode"),
-        ({"label": b"no label"}, "does not decode"),
-        ({"height": 31}, "does not decode"),
-        ({"image": encode_png(np.zeros((16, 48, 3), np.uint8))[0]}, "48x16 pixels, want 48x32"),
-    ],
-)
-def test_damaged_rows_are_named(change, message):
-    with pytest.raises(UserError, match=rf"memory, row 0: town_000000.*{message}"):
-        decode_row(replace(random_row(0), **change))
 
 
 def write_predictions(folder: Path, rows: Rows, ids: str) -> dict[str, np.ndarray]:
@@ -313,7 +298,7 @@ def test_pool_scores_predictions(ray_local, shards, tmp_path):
 @pytest.mark.ray
 @pytest.mark.parametrize(("samples", "actors"), [(0, 1), (1, 4), (10, 2), (500, 3), (5000, 8)])
 def test_chunks_cover_every_sample_once(samples, actors):
-    from cluster.evaluate import chunks_of
+    from cluster.pool import chunks_of
 
     chunks = chunks_of(samples, actors)
     assert [index for chunk in chunks for index in chunk] == list(range(samples))

@@ -11,7 +11,7 @@ from typing import Any
 from uda.checkpoint import REPORT_FILE, checkpoints, last_step, provenance
 from uda.config import Config
 from uda.data.shards import ShardFolder, open_shards
-from uda.feed import check_source
+from uda.feed import check_data, target_predictions
 from uda.models import check_pretrained
 from uda.presets import preset
 from uda.task import preflight
@@ -28,6 +28,7 @@ class Run:
     config: Config
     folder: Path
     data: dict[Domain, ShardFolder]
+    digests: dict[str, str]  # name exactly these data, by their role
 
     def create(self) -> None:
         """Makes the folder, with the config in it: after everything has been checked."""
@@ -37,7 +38,7 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says about where it comes from."""
-        return provenance({str(d): folder.manifest.digest for d, folder in self.data.items()})
+        return provenance(self.digests)
 
 
 def read_config(preset_or_file: str, assignments: list[str]) -> Config:
@@ -71,10 +72,17 @@ def open_run(
     preflight(config, num_workers)
     paths = {Domain.SOURCE: source, Domain.TARGET: target}
     data = {domain: open_shards(Path(path).absolute()) for domain, path in paths.items()}
-    check_source(data[Domain.SOURCE], config.data.source_sampling)
-    opened = Run(config=config, folder=run, data=data)
+    check_data(config, data)
+    opened = Run(config=config, folder=run, data=data, digests=_digests(config, data))
     _check_folder(opened, resume)
     return opened
+
+
+def _digests(config: Config, data: dict[Domain, ShardFolder]) -> dict[str, str]:
+    digests = {str(domain): folder.manifest.digest for domain, folder in data.items()}
+    if predictions := target_predictions(config, data):
+        digests["predictions"] = predictions.digest
+    return digests
 
 
 def _check_folder(opened: Run, resume: bool) -> None:
@@ -94,7 +102,7 @@ def _check_folder(opened: Run, resume: bool) -> None:
             "or choose another --out"
         )
     if found:
-        _check_same_data(found[-1] / REPORT_FILE, opened.provenance["data"])
+        _check_same_data(found[-1] / REPORT_FILE, opened.digests)
 
 
 def _check_same_data(report: Path, data: dict[str, str]) -> None:
