@@ -46,7 +46,7 @@ def demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
             for look, split, count, codec in (
                 ("game", "train", _TRAIN_IMAGES, "jpeg"),
                 ("camera", "train", _TRAIN_IMAGES, "jpeg"),
-                ("camera", "val", _VAL_IMAGES, "png"),
+                ("camera", "val", _VAL_IMAGES, "exact"),
             ):
                 folder = shards / f"{look}_{split}"
                 prepare("streets", look, folder, split, count=count, seed=seed, codec=codec)

@@ -16,16 +16,16 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
 from cluster.errors import forget_errors, keep_input_error, kept_input_error, plain_error
-from cluster.ingest import ResidentRows, load_resident
+from cluster.ingest import open_ingest, worker_crops
 from cluster.worker import STOP_FILE, RayWorker
 from uda.checkpoint import last_step
-from uda.data.rows import RowReader
+from uda.data.loader import PairLoader, Share
 from uda.feed import open_feed
 from uda.journal import latest_scalars
 from uda.loop import TrainingError
 from uda.loop import train as train_loop
 from uda.run import Run
-from uda.types import Domain, UserError
+from uda.types import UserError
 
 _MAX_FAILURES = 3  # restarts of the workers from the latest checkpoint before giving up
 _COLLECTIVE_TIMEOUT_S = 300  # a worker that is gone must not hold the others for half an hour
@@ -90,13 +90,13 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
 
 def _trainer(run: Run, scaling: Scaling) -> TorchTrainer:
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    rows = {d: load_resident(folder, labels=d is Domain.SOURCE) for d, folder in run.data.items()}
+    ingest = open_ingest(run.config, run.data)
     resources: dict[str, float] = {"CPU": scaling.cpus_per_worker}
     if scaling.gpu:
         resources["GPU"] = 1
     return TorchTrainer(
         _work,  # type: ignore[arg-type]  # Ray's annotation knows no return value
-        train_loop_config={"run": run, "rows": rows, "folder": os.getcwd()},
+        train_loop_config={"run": run, "ingest": ingest, "folder": os.getcwd()},
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers, use_gpu=scaling.gpu, resources_per_worker=resources
@@ -120,18 +120,7 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
         return {"error": error}
     if Path(settings["folder"]).is_dir():
         os.chdir(settings["folder"])  # a relative path in the config is the user's, not Ray's
-    rows: dict[Domain, RowReader] = {d: ResidentRows(ref) for d, ref in settings["rows"].items()}
-    with (
-        RayWorker(run.config, run.folder) as worker,
-        open_feed(
-            run.config,
-            run.data,
-            rows,
-            rank=worker.rank,
-            world_size=worker.world_size,
-            pin_memory=worker.device.type == "cuda",
-        ) as feed,
-    ):
+    with RayWorker(run.config, run.folder) as worker, _feed(settings, worker) as feed:
         if worker.device.type == "cpu":
             # Ray gives each worker its share of the cores; more threads would fight over them.
             torch.set_num_threads(
@@ -146,6 +135,14 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
         except UserError as error:
             keep_input_error(run.folder, error)
             raise
+
+
+def _feed(settings: dict[str, Any], worker: RayWorker) -> PairLoader:
+    run: Run = settings["run"]
+    share = Share(batch_size=run.config.batch_size, rank=worker.rank, world_size=worker.world_size)
+    crops = worker_crops(run.config, settings["ingest"], share)
+    pin_memory = worker.device.type == "cuda"
+    return open_feed(run.config, run.data, crops, share, pin_memory=pin_memory)
 
 
 def _wait(finished: threading.Event, run: Run, bar: tqdm, stop_file: Path) -> None:

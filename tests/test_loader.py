@@ -1,6 +1,7 @@
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 from tests.camvid_like import make_shards
 from tests.test_shards import poison_column
 from uda.data.crop import CropConfig, load_crop
-from uda.data.loader import PairLoader
+from uda.data.crops import RowCrops
+from uda.data.loader import CropLoader, PairLoader, Share
 from uda.data.rows import ShardRows
 from uda.data.sampling import EpochPlan, SamplingConfig
 from uda.data.shards import open_shards
@@ -26,18 +28,41 @@ def folders(tmp_path_factory):
 
 
 def parts(folders, kind="rare_class"):
+    """Rows and plan of the source and of the target."""
     source, target = (open_shards(folder) for folder in folders)
     return (
-        ShardRows(source, labels=True),
-        ShardRows(target, labels=False),
-        EpochPlan(source.statistics(labels=True), SamplingConfig(kind=kind), 1),
-        EpochPlan(target.statistics(labels=False), SamplingConfig(), 2),
-        CROP,
+        (
+            ShardRows(source, labels=True),
+            EpochPlan(source.statistics(labels=True), SamplingConfig(kind=kind), 1),
+        ),
+        (
+            ShardRows(target, labels=False),
+            EpochPlan(target.statistics(labels=False), SamplingConfig(), 2),
+        ),
     )
 
 
+def pair_loader(source, target, *, batch_size=4, threads=2, rank=0, world_size=1, **options):
+    """Of two pairs (rows, plan)."""
+    share = Share(batch_size=batch_size, rank=rank, world_size=world_size)
+    executor = ThreadPoolExecutor(threads, "decode") if threads else None
+    source_loader, target_loader = (
+        CropLoader(
+            RowCrops(rows, CROP, labels=labels),
+            plan,
+            CROP,
+            share,
+            labels=labels,
+            executor=executor,
+            **options,
+        )
+        for (rows, plan), labels in ((source, True), (target, False))
+    )
+    return PairLoader(source_loader, target_loader, share, executor)
+
+
 def take(folders, count, *, first_step=0, **options):
-    with PairLoader(*parts(folders), **({"batch_size": 4, "threads": 2} | options)) as loader:
+    with pair_loader(*parts(folders), **options) as loader:
         return list(itertools.islice(loader.batches(first_step), count))
 
 
@@ -50,15 +75,15 @@ def assert_equal(batch, other):
 
 def test_a_batch_is_the_plans_items_cropped(folders):
     """Reference: walk the plan by hand."""
-    source, target, source_plan, target_plan, crop = parts(folders)
+    (source, source_plan), (target, target_plan) = parts(folders)
     for step, batch in enumerate(take(folders, 3)):
         assert (batch.step, batch.first_sample) == (step, 0)
         for i, item in enumerate(source_plan.items(4 * step, 4)):
-            image, label = load_crop(source.row(item.sample), item, crop, labels=True)
+            image, label = load_crop(source.row(item.sample), item, CROP, labels=True)
             assert np.array_equal(batch.source.images[i].permute(1, 2, 0).numpy(), image)
             assert np.array_equal(batch.source.labels[i].numpy(), label)
         for i, item in enumerate(target_plan.items(4 * step, 4)):
-            image, _ = load_crop(target.row(item.sample), item, crop, labels=False)
+            image, _ = load_crop(target.row(item.sample), item, CROP, labels=False)
             assert np.array_equal(batch.target.images[i].permute(1, 2, 0).numpy(), image)
 
 
@@ -96,7 +121,7 @@ def test_resuming_is_skipping(folders):
 
 
 def test_one_loader_may_be_iterated_again(folders):
-    with PairLoader(*parts(folders), batch_size=2) as loader:
+    with pair_loader(*parts(folders), batch_size=2) as loader:
         first = list(itertools.islice(loader.batches(), 3))
         again = list(itertools.islice(loader.batches(1), 2))
     for batch, other in zip(again, first[1:], strict=True):
@@ -133,9 +158,9 @@ class Counting:
 
 
 def test_prefetching_is_bounded(folders):
-    source, *others = parts(folders)
+    (source, plan), target = parts(folders)
     counting = Counting(source)
-    with PairLoader(counting, *others, batch_size=4, threads=2, prefetch=3) as loader:
+    with pair_loader((counting, plan), target, threads=2, prefetch=3) as loader:
         batches = loader.batches()
         for step in range(3):
             next(batches)
@@ -145,18 +170,18 @@ def test_prefetching_is_bounded(folders):
 
 
 def test_inline_reads_nothing_ahead(folders):
-    source, *others = parts(folders)
+    (source, plan), target = parts(folders)
     counting = Counting(source)
-    with PairLoader(counting, *others, batch_size=4, threads=0) as loader:
+    with pair_loader((counting, plan), target, threads=0) as loader:
         next(loader.batches())
         assert len(counting.asked) == 4
 
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_an_unreadable_row_is_one_clear_error(folders, threads):
-    source, *others = parts(folders)
+    (source, plan), target = parts(folders)
     broken = Counting(source, broken=range(6))
-    with PairLoader(broken, *others, batch_size=4, threads=threads) as loader:
+    with pair_loader((broken, plan), target, threads=threads) as loader:
         batches = loader.batches()
         with pytest.raises(UserError, match=r"shard-00000.parquet row \d: does not read"):
             next(batches)
@@ -167,7 +192,7 @@ def test_an_unreadable_row_is_one_clear_error(folders, threads):
 @pytest.mark.parametrize("leave", ["close", "generator", "nothing"])
 def test_threads_end(folders, leave):
     before = threading.active_count()
-    loader = PairLoader(*parts(folders), batch_size=4, threads=3)
+    loader = pair_loader(*parts(folders), threads=3)
     batches = loader.batches()
     next(batches)
     assert threading.active_count() > before
@@ -181,8 +206,9 @@ def test_threads_end(folders, leave):
 
 
 def test_waiting_is_measured(folders):
-    source, *others = parts(folders)
-    with PairLoader(Counting(source, delay=0.03), *others, batch_size=2, threads=1) as loader:
+    (source, plan), target = parts(folders)
+    slow = Counting(source, delay=0.03)
+    with pair_loader((slow, plan), target, batch_size=2, threads=1) as loader:
         batches = loader.batches()
         next(batches)
         assert loader.wait_seconds > 0.05
@@ -191,21 +217,16 @@ def test_waiting_is_measured(folders):
         assert loader.wait_seconds < 0.05
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 4, "world_size": 3}, "batch_size: got 4, want a multiple of 3"),
-        ({"batch_size": 0}, "batch_size: got 0"),
-        ({"batch_size": 4, "threads": -1}, "threads -1"),
-        ({"batch_size": 4, "prefetch": 0}, "prefetch 0"),
-    ],
-)
-def test_wrong_options(folders, options, message):
-    with pytest.raises(UserError, match=message):
-        PairLoader(*parts(folders), **options)
+def test_wrong_options(folders):
+    with pytest.raises(UserError, match="batch_size: got 4, want a multiple of 3"):
+        pair_loader(*parts(folders), world_size=3)
+    with pytest.raises(UserError, match="batch_size: got 0"):
+        pair_loader(*parts(folders), batch_size=0)
+    with pytest.raises(UserError, match="prefetch: got 0"):
+        pair_loader(*parts(folders), prefetch=0)
 
 
 def test_a_plan_of_other_data_is_refused(folders):
-    source, target, _, target_plan, crop = parts(folders)
-    with pytest.raises(UserError, match="source: got 6 rows, want 5 as planned"):
-        PairLoader(source, target, target_plan, target_plan, crop, batch_size=4)
+    (source, _), target = parts(folders)
+    with pytest.raises(UserError, match="data: got 6 rows, want 5 as planned"):
+        pair_loader((source, target[1]), target)

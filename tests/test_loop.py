@@ -60,6 +60,7 @@ class Noise:
     def __init__(self, config: Config, seconds: float = 0.0) -> None:
         self._config = config
         self.wait_seconds = seconds
+        self.bad_rows = 0
         self.first_steps: list[int] = []
 
     def batches(self, first_step: int) -> Iterator[Batch]:
@@ -156,6 +157,14 @@ class TestScalars:
             "loss/output/discriminator", "health/output/accuracy", "lr/backbone", "lr/head",
             "lr/discriminator", "speed/samples_per_second", "speed/data_wait_share",
         }  # fmt: skip
+
+    def test_skipped_rows_are_counted_over_all_workers(self, tmp_path):
+        worker = FakeWorker(tmp_path, world_size=2)
+        config = config_of(ingest__on_bad_row="skip")
+        data = Noise(config)
+        data.bad_rows = 3
+        train(config, worker, data, {})
+        assert worker.lines[5]["data/bad_rows"] == 6
 
     def test_losses_are_means_since_the_last_line(self, tmp_path):
         each, grouped = FakeWorker(tmp_path / "each"), FakeWorker(tmp_path / "grouped")

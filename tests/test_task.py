@@ -2,19 +2,17 @@
 
 import copy
 import dataclasses
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.edited_shards import edit_shards, with_column
 from tests.tiny import (
     METHODS,
     OUTPUT,
@@ -382,20 +380,13 @@ def paused(**windows: tuple[int, int]) -> dict[str, Any]:
 def damage_labels(folder: Path, copy_to: Path, how: str) -> Path:
     """A copy of a shard folder without labels, or with garbage for labels and statistics."""
     shutil.copytree(folder, copy_to)
-    for file in copy_to.glob("*.parquet"):
-        table = pq.read_table(file)
-        for name in {"label", "class_pixels"} & set(table.column_names):
-            kind = table.schema.field(name).type
-            garbage: Any = b"poison" if name == "label" else [10**9] * 19
+
+    def damage(table: pa.Table) -> pa.Table:
+        for name, garbage in (("label", b"poison"), ("class_pixels", [10**9] * 19)):
             values = [None if how == "deleted" else garbage] * len(table)
-            position = table.column_names.index(name)
-            table = table.set_column(position, name, pa.array(values, kind))
-        pq.write_table(table, file)
-    manifest = json.loads((copy_to / "manifest.json").read_text())
-    manifest["class_pixels"] = [0] * 19 if how == "deleted" else [10**9] * 19
-    for shard in manifest["shards"]:
-        data = (copy_to / shard["file"]).read_bytes()
-        shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (copy_to / "manifest.json").write_text(json.dumps(manifest))
+            table = with_column(table, name, values)
+        return table
+
+    edit_shards(copy_to, damage)
     assert len(open_shards(copy_to)) == len(open_shards(folder))
     return copy_to

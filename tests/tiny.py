@@ -27,9 +27,8 @@ from uda.config import (
 from uda.data.crop import CropConfig
 from uda.data.loader import PairLoader
 from uda.data.prepare import prepare
-from uda.data.rows import ShardRows
 from uda.data.shards import open_shards
-from uda.feed import open_feed
+from uda.feed import open_local_feed
 from uda.loop import train
 from uda.losses import Loss
 from uda.losses.adversarial import Level
@@ -95,8 +94,7 @@ def open_pair(
 ) -> PairLoader:
     """The batches of one worker, read from two shard folders."""
     folders = {Domain.SOURCE: open_shards(source), Domain.TARGET: open_shards(target)}
-    rows = {d: ShardRows(f, labels=d is Domain.SOURCE) for d, f in folders.items()}
-    return open_feed(config, folders, rows, rank=rank, world_size=world_size)  # type: ignore[arg-type]
+    return open_local_feed(config, folders, rank=rank, world_size=world_size)
 
 
 def run_training(

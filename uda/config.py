@@ -119,6 +119,36 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """How the shards reach the workers; not part of the experiment's digest.
+
+    Whatever is chosen, the same samples are trained on in the same order.
+
+    - `mode`: "resident" reads the encoded images once into the cluster's memory, "streaming" reads
+      each sample shortly before it is used; "auto" takes resident where the data fit.
+    - `decode`: "worker" decodes in threads beside the training, "cluster" in tasks on any node
+      (more to send: for GPU nodes that are short of CPUs).
+    - `ahead_mb`: streaming: what is kept ready for each worker and domain, in MB.
+    - `on_bad_row`, `max_bad_rows`: a sample that cannot be read ends the run, or is replaced by
+      the next one, up to so many different ones per worker and domain.
+    """
+
+    mode: Literal["auto", "resident", "streaming"] = "auto"
+    decode: Literal["worker", "cluster"] = "worker"
+    ahead_mb: float = 128.0
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    max_bad_rows: int = 10
+
+    def __post_init__(self) -> None:
+        if self.mode == "resident" and self.decode == "cluster":
+            raise ValueError("decode: got 'cluster' with mode 'resident', want mode 'streaming'")
+        if not self.ahead_mb > 0:
+            raise ValueError(f"ahead_mb: got {self.ahead_mb}, want more than 0")
+        if self.max_bad_rows < 0:
+            raise ValueError(f"max_bad_rows: got {self.max_bad_rows}, want 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment. `batch_size` counts images of each domain over all workers."""
 
@@ -136,6 +166,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluated: Literal["student", "teacher"] = "student"
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    ingest: IngestConfig = field(default_factory=IngestConfig)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1 or self.seed < 0:
@@ -178,7 +209,7 @@ class Config:
 
     def digest(self) -> str:
         """Twelve hex digits that name the experiment; the same wherever and however it runs."""
-        plain = to_plain(dataclasses.replace(self, runtime=RuntimeConfig()))
+        plain = to_plain(dataclasses.replace(self, runtime=RuntimeConfig(), ingest=IngestConfig()))
         # Through the types once: a preset that says 1 where a float belongs equals its own JSON.
         plain = to_plain(from_plain(type(self), plain))
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

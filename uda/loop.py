@@ -63,6 +63,11 @@ class Batches(Protocol):
         """How long the last batch kept the trainer waiting."""
         ...
 
+    @property
+    def bad_rows(self) -> int:
+        """How many different samples this worker has skipped so far."""
+        ...
+
     def batches(self, first_step: int) -> Iterator[Batch]: ...
 
 
@@ -134,7 +139,7 @@ def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> in
             state.step += 1
             done = state.step >= config.steps
             if done or state.step % config.runtime.log_every == 0:
-                _log(state, meter, worker)
+                _log(state, meter, worker, data)
                 meter = _Meter()
                 stop = _any(worker, worker.should_stop())
                 done = done or stop
@@ -158,9 +163,12 @@ def _check_agreement(step: int, worker: Worker) -> None:
         )
 
 
-def _log(state: TrainState, meter: _Meter, worker: Worker) -> None:
+def _log(state: TrainState, meter: _Meter, worker: Worker, data: Batches) -> None:
     scalars = meter.read(worker, state.config.batch_size)
     _check_finite(scalars, state.step)
+    if state.config.ingest.on_bad_row == "skip":
+        bad_rows = worker.sum(torch.tensor([float(data.bad_rows)], device=worker.device))
+        scalars["data/bad_rows"] = bad_rows.item()
     rates = state.optimisers.rates(state.step - 1)
     worker.log(state.step, scalars | {f"lr/{name}": rate for name, rate in rates.items()})
 
