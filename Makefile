@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/ready
+PEERS  := .venv-peers/ready
 ARGS   ?=
 
 benches := $(subst _,-,$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)))
@@ -47,6 +48,8 @@ bench-%: $(READY) ## one bench of tests/benchmarks: writes runs/bench/NAME.json
 	@mkdir -p runs/bench
 	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*) $(ARGS)
 
+bench-ingest: $(PEERS)
+
 study: $(studies:%=study-%) ## all studies; a run whose record is kept is not repeated
 
 study-%: $(READY) ## one study of tests/studies: writes runs/study/NAME.json
@@ -69,4 +72,13 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@echo 'Installing into .venv: a minute or two, about 6 GB on disk'
 	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# What `make bench-ingest` compares with: an environment that sees .venv's packages, and the peers'.
+$(PEERS): requirements-bench.txt $(READY)
+	@test -x .venv-peers/bin/pip || $(BIN)/python -m venv .venv-peers
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo .venv-peers/lib/python*/site-packages)/uda.pth"
+	@echo 'Installing the peers into .venv-peers: half a minute, about 0.3 GB on disk'
+	@.venv-peers/bin/pip install -qq --disable-pip-version-check --no-deps -r requirements-bench.txt
 	@touch $@

@@ -30,6 +30,10 @@ def goal(value: float, at_least: float) -> dict[str, Any]:
     return {"value": round(value, 4), "goal": f">= {at_least}", "met": value >= at_least}
 
 
+def at_most(value: float, most: float) -> dict[str, Any]:
+    return {"value": round(value, 4), "goal": f"<= {most}", "met": value <= most}
+
+
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()
 

@@ -18,7 +18,7 @@ MAX_FUNCTION_LINES = 60
 
 TEXT_SUFFIXES = {".cfg", ".json", ".md", ".py", ".sh", ".sbatch", ".toml", ".txt", ".yaml", ".yml"}
 TEXT_NAMES = {"Dockerfile", "LICENSE", "Makefile", "run"}
-NOT_OURS = {".git", ".venv", ".hypothesis", "build", "dist", "runs"}
+NOT_OURS = {".git", ".venv", ".venv-peers", ".hypothesis", "build", "dist", "runs"}
 
 # An absolute path of somebody's machine; /home/ray is the home in Ray's own container images.
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:root|work|home)/(?!ray\b)\w")

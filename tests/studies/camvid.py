@@ -6,27 +6,13 @@ is done is not repeated. The last step is taken, whatever its score.
 """
 
 import argparse
-import json
-import time
 from pathlib import Path
 
-import torch
-
 from tests.record import STUDIES, goal, write_record
-from uda.checkpoint import load_model
-from uda.classes import CLASS_LISTS
+from tests.studies._solo import train_and_score
 from uda.data.prepare import prepare
-from uda.data.rows import ShardRows
-from uda.data.shards import open_shards
-from uda.evaluate import evaluate_rows
-from uda.feed import open_feed
-from uda.loop import train
 from uda.presets import preset
-from uda.report import EvalReport, write_json
-from uda.run import open_run
-from uda.solo import SoloWorker
 from uda.tree import override, parse_assignments
-from uda.types import Domain
 
 TRAINING_SIZE = (240, 180)  # half of CamVid's 480x360
 METHODS = {"source_only": "street_to_camvid_source_only", "adapted": "street_to_camvid"}
@@ -50,38 +36,21 @@ def _shards(camvid: str) -> dict[str, Path]:
     folders = {name: FOLDER / "shards" / name for name in ("game", "target", "test")}
     prepare("streets", "game", folders["game"], "train", count=1200, size=TRAINING_SIZE)
     prepare("camvid", camvid, folders["target"], "train", size=TRAINING_SIZE)
-    prepare("camvid", camvid, folders["test"], "test", codec="png")
+    prepare("camvid", camvid, folders["test"], "test", codec="exact")
     return folders
 
 
 def _run(name: str, shards: dict[str, Path], assignments: list[str]) -> dict:
     """The evaluation JSON of one method, trained first if it is not."""
-    out = FOLDER / name
-    file = out / "result.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    config = override(preset(METHODS[name]), parse_assignments(assignments))
-    run = open_run(config, out, shards["game"], shards["target"], resume=True)
-    run.create()
-    rows = {d: ShardRows(f, labels=d is Domain.SOURCE) for d, f in run.data.items()}
-    started = time.perf_counter()
-    with (
-        open_feed(config, run.data, rows) as feed,
-        SoloWorker(config, run.folder, torch.device("cpu")) as worker,
-    ):
-        train(config, worker, feed, run.provenance)
-        if worker.was_stopped:
-            raise SystemExit("stopped; the same command continues")
-    minutes = (time.perf_counter() - started) / 60
-    folder = open_shards(shards["test"])
-    # The network has seen half-size images: it looks at half size and answers at full size.
-    confusion = evaluate_rows(
-        load_model(out), ShardRows(folder, labels=True), range(len(folder)), scales=(0.5,)
+    return train_and_score(
+        override(preset(METHODS[name]), parse_assignments(assignments)),
+        FOLDER / name,
+        source=shards["game"],
+        target=shards["target"],
+        test=shards["test"],
+        # The network has seen half-size images: it looks at half size and answers at full size.
+        scales=(0.5,),
     )
-    report = EvalReport.of(confusion, CLASS_LISTS["camvid11"], images=len(folder))
-    result = {**report.json(), "minutes": round(minutes, 1), "steps": config.steps}
-    write_json(file, result)
-    return result
 
 
 def _record(results: dict[str, dict]) -> None:
