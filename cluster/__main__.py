@@ -78,10 +78,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from cluster.prepare import prepare
-    from cluster.runtime import start_ray
 
-    with start_ray(needed_cpus=1):
-        return run_prepare(prepare, arguments)
+    return run_prepare(prepare, arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:

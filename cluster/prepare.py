@@ -6,11 +6,13 @@ out by itself what is done already. So the plain `write_shard` is mapped, and no
 """
 
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import ray
 
 import uda.data.prepare
+from cluster.runtime import start_ray
 from uda.data.shards import Manifest
 from uda.data.write import ShardJob, WrittenShard, write_shard
 from uda.types import UserError
@@ -33,25 +35,32 @@ def prepare(
     max_bad: float = uda.data.prepare.MAX_BAD,
     progress: bool = True,
 ) -> Manifest:
-    """As uda.data.prepare.prepare, with the same result; Ray must be running.
+    """As uda.data.prepare.prepare, with the same result. Starts Ray as `start_ray` does.
 
     On a cluster, ROOT and OUT must be folders that all nodes share.
     """
-    return uda.data.prepare.prepare(
-        dataset,
-        str(Path(root).absolute()) if Path(root).exists() else root,
-        Path(out).absolute(),  # tasks run in folders of their own
-        split,
-        size=size,
-        codec=codec,
-        count=count,
-        seed=seed,
-        rows_per_shard=rows_per_shard,
-        on_error=on_error,
-        max_bad=max_bad,
-        progress=progress,
-        execute=run_tasks,
-    )
+    with ExitStack() as session:
+
+        def execute(jobs: list[ShardJob]) -> Generator[WrittenShard, None, None]:
+            if jobs:  # not before: mistakes and finished folders are answered without Ray
+                session.enter_context(start_ray(needed_cpus=1))
+            return run_tasks(jobs)
+
+        return uda.data.prepare.prepare(
+            dataset,
+            str(Path(root).absolute()) if Path(root).exists() else root,
+            Path(out).absolute(),  # tasks run in folders of their own
+            split,
+            size=size,
+            codec=codec,
+            count=count,
+            seed=seed,
+            rows_per_shard=rows_per_shard,
+            on_error=on_error,
+            max_bad=max_bad,
+            progress=progress,
+            execute=execute,
+        )
 
 
 def run_tasks(jobs: list[ShardJob], num_cpus: float = 1) -> Generator[WrittenShard, None, None]:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from uda.data.crop import CropConfig, load_crop
 from uda.data.crops import Crop
@@ -28,7 +28,7 @@ from uda.data.sampling import EpochPlan, PlanItem
 from uda.data.shards import ShardFolder
 from uda.types import UserError
 
-_BLOCK_BYTES = 16e6  # large enough that a task costs little per sample
+_BLOCK_BYTES = 16e6  # where so much may be ahead: then a task costs little per sample
 _MIN_BLOCKS = 2  # one to use, one to come
 _READ_CPUS = 1.0  # so that few processes read: one feeds thousands of samples per second
 _DECODE_CPUS = 1.0
@@ -51,7 +51,8 @@ class StreamRef:
     @property
     def delivered_bytes(self) -> float:
         """Of one sample on its way to the worker."""
-        return 3 * self.crop.height * self.crop.width if self.decode else self.sample_bytes
+        channels = 4 if self.labels else 3
+        return channels * self.crop.height * self.crop.width if self.decode else self.sample_bytes
 
     def begin(self, positions: list[int]) -> "ObjectRef[Any]":
         """Starts a task that makes the block of these positions of the plan."""
@@ -93,12 +94,12 @@ class StreamedCrops:
     """The `uda.data.crops.CropSource` of one worker and domain."""
 
     def __init__(self, stream: StreamRef, share: Share) -> None:
-        block_samples = _BLOCK_BYTES / stream.delivered_bytes
+        block_samples = min(_BLOCK_BYTES, stream.ahead_bytes / _MIN_BLOCKS) / stream.delivered_bytes
         self._stream = stream
         self._share = share
-        self._block_steps = max(1, round(block_samples / share.per_step))
+        self._block_steps = max(1, int(block_samples / share.per_step))
         block_bytes = self._block_steps * share.per_step * stream.delivered_bytes
-        self._blocks_ahead = max(_MIN_BLOCKS, round(stream.ahead_bytes / block_bytes))
+        self._blocks_ahead = max(_MIN_BLOCKS, int(stream.ahead_bytes / block_bytes))
         self._next_step = 0
         self._ordered: deque[_Order] = deque()
         self._arrived: dict[int, _Arrival] = {}  # by position
@@ -145,9 +146,11 @@ class StreamedCrops:
             block = ray.get(order.block)
         except RayError as error:
             first, last = order.positions[0], order.positions[-1]
-            reason = str(error).strip().partition("\n")[0]
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            reason = str(cause).strip().partition("\n")[0]
             raise RuntimeError(
-                f"reading {self._stream.folder} for positions {first} to {last}: {reason}"
+                f"reading {self._stream.folder} for positions {first} to {last}: "
+                f"{type(cause).__name__}: {reason}"
             ) from error
         self._ordered.popleft()
         self._order()

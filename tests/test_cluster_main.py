@@ -69,6 +69,10 @@ class TestMistakesAreFoundBeforeRayStarts:
         said = mistake(["evaluate", str(tmp_path), str(tmp_path / "nowhere")], capsys)
         assert "nowhere: got no such folder" in said
 
+    def test_prepare(self, tmp_path, capsys):
+        words = ["prepare", "camvid", str(tmp_path / "nowhere"), str(tmp_path / "run")]
+        assert "nowhere: got no such folder" in mistake(words, capsys)
+
     def test_inspect_needs_no_ray(self, tmp_path, capsys):
         assert "nowhere" in mistake(["inspect", str(tmp_path / "nowhere")], capsys)
 
@@ -77,7 +81,8 @@ class TestMistakesAreFoundBeforeRayStarts:
         assert "--predictions DIR" in said
 
     @pytest.fixture(autouse=True)
-    def nothing_is_written(self, tmp_path):
+    def nothing_is_started_or_written(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("RAY_ADDRESS", "no Ray starts here")
         yield
         assert not (tmp_path / "run").exists()
 

@@ -160,7 +160,7 @@ class TestLabels:
         colors = np.array(Image.open(file))
         colors[0, :2], colors[1, 0] = (255, 1, 2), (0, 0, 1)
         Image.fromarray(colors).save(file)
-        with pytest.raises(UserError, match=r"unknown ids #000001, #ff0102 at 3 pixels"):
+        with pytest.raises(UserError, match=r"#000001, #ff0102 at 3 pixels, .* mapping.json"):
             load(root)
 
     @pytest.mark.parametrize("labels", ["ids", "colors"])
@@ -174,7 +174,7 @@ class TestLabels:
     def test_the_wrong_kind_of_keys_for_the_files(self, tmp_path):
         root = write_folder(tmp_path)
         write_mapping(root, {"ids": {"#000000": "road"}})
-        with pytest.raises(UserError, match=r"000.png: mode: got L, want one of \['P', 'RGB'"):
+        with pytest.raises(UserError, match=r"000.png: mode: got L, want 8-bit colours"):
             load(root)
 
     def test_a_jpeg_is_no_label(self, tmp_path):

@@ -74,7 +74,7 @@ def test_official_lists_are_used_where_they_lie(tmp_path):
 
 def test_a_split_without_frames(tmp_path):
     root = touch_frames(tmp_path, range(1, 11))
-    with pytest.raises(UserError, match="images: got no frame of val among 10"):
+    with pytest.raises(UserError, match="no frame of val among 10; have 00001 to 00010"):
         keys(root, "val")
 
 

@@ -80,7 +80,7 @@ def test_without_labels_there_is_no_table_of_classes(tmp_path):
     summary = summarize(open_shards(tmp_path / "out"))
     assert (summary.samples, summary.labelled, summary.ignored) == (4, 0, 0)
     text = summary_text(summary)
-    assert "4, 0 with labels" in text
+    assert "4, none with labels" in text
     assert "road" not in text
     assert "56x40 (3), 30x20 (1)" in text
     draw_samples(tmp_path / "out", tmp_path / "sheet.png", 12)
@@ -113,6 +113,17 @@ def test_the_sheet_shows_evenly_spaced_samples(folder, tmp_path, capsys):
         label = decode_label(row.label, row.height, row.width)
         picture = overlay(decode_image(row.image), label, darken_ignored=True)
         assert contains(sheet, picture.repeat(8, axis=0).repeat(8, axis=1)) == is_there
+
+
+def test_the_legend_names_every_class_that_is_shown(tmp_path):
+    root = write_folder(tmp_path / "raw", count=1)
+    ids = {"0": "road", "1": "truck", "*": "ignore"}
+    (root / "mapping.json").write_text(json.dumps({"class_list": "camvid11", "ids": ids}))
+    prepare("folder", str(root), tmp_path / "out", "train", progress=False)
+    draw_samples(tmp_path / "out", tmp_path / "sheet.png", 1)
+    shown = colors(Image.open(tmp_path / "sheet.png"))
+    assert tuple(PALETTE[14].tolist()) in shown  # truck
+    assert tuple(PALETTE[15].tolist()) not in shown  # bus: neither in the list nor in the label
 
 
 def contains(sheet, picture):
@@ -175,6 +186,10 @@ class TestVerify:
         assert verify_shards(folder, progress=False) == 6
         inspect_shards(folder, verify=True)
         assert "verified: 6 files are as they were written" in capsys.readouterr().out
+
+    def test_progress_ends_at_all_bytes(self, folder, capsys):
+        verify_shards(folder)
+        assert "100%" in capsys.readouterr().err
 
     @pytest.mark.parametrize("name", ["shard-00002.parquet", "samples.parquet", "quarantine.jsonl"])
     @pytest.mark.parametrize("part", [0.0, 0.5, 0.999])

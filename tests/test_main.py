@@ -286,12 +286,17 @@ class TestPrepareSays:
         for number in (3, 4):
             (root / "train" / f"seq_{number:03d}.jpg").write_bytes(b"")
         line = refused([*words, str(out)], capsys)
-        assert "bad inputs: got 2 of 21 and looked no further, want at most 5%" in line
+        assert "bad inputs: got at least 2 of 21, want at most 5%" in line
         assert "train/seq_003.jpg: does not decode" in line
         assert "--on-error" in refused([*words, str(out), "--on-error", "fail"], capsys)
         assert main([*words, str(out), "--max-bad", "10%"]) == 0
         said = f"21 inputs = 19 written in 1 shard + 2 quarantined ({out}/quarantine.jsonl)"
         assert capsys.readouterr().out == f"{out}: {said}\n"
+
+    def test_that_there_are_no_labels(self, tmp_path, capsys):
+        root, out = write_folder(tmp_path / "raw", count=2, labels=""), tmp_path / "out"
+        assert main(["prepare", "folder", str(root), str(out)]) == 0
+        assert capsys.readouterr().out == f"{out}: 2 images without labels in 1 shard\n"
 
     @pytest.mark.parametrize(
         ("text", "value"), [("5%", 0.05), ("0.5 %", 0.005), ("0.2", 0.2), ("0", 0), ("100%", 1)]

@@ -146,7 +146,7 @@ def test_another_data_set_in_out_is_refused(root, tmp_path):
         with pytest.raises(UserError, match=r"out: holds other shards \(uda prepare camvid"):
             run(root, tmp_path / "out", **options)
     (tmp_path / "out" / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"out: holds shard-00000.parquet of something else"):
+    with pytest.raises(UserError, match=r"holds shard-00000.parquet of other options"):
         run(root, tmp_path / "out", size=(28, 20))
 
 

@@ -135,7 +135,9 @@ def test_uda_commands_in_documents_exist():
     assert not missing, missing
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-bench.txt"]
+)
 def test_requirements_are_exact(name):
     requirements = _requirements(name)
     assert requirements

@@ -249,7 +249,7 @@ class TestTooManyAreBad:
 
         with pytest.raises(UserError) as caught:
             run(root, tmp_path / "out", max_bad=0.05, execute=counted)
-        assert "bad inputs: got 4 of 41" in str(caught.value)
+        assert "bad inputs: got at least 4 of 41" in str(caught.value)
         assert "want at most 5% (--max-bad)" in str(caught.value)
         assert "the first: orphan: " in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -262,7 +262,7 @@ class TestTooManyAreBad:
     def test_exactly_as_many_as_allowed(self, root, tmp_path):
         (root / "train" / "seq_000.jpg").write_bytes(b"")
         shutil.copy(root / "train" / "seq_002.jpg", root / "train" / "seq_017.jpg")
-        with pytest.raises(UserError, match="bad inputs: got 2 of 40"):
+        with pytest.raises(UserError, match="bad inputs: got at least 2 of 40"):
             run(root, tmp_path / "out", max_bad=0.049)
         assert run(root, tmp_path / "out", max_bad=0.05).quarantined == 2
 
@@ -317,6 +317,7 @@ def test_what_is_rendered_is_not_compared(tmp_path):
         (["x/1.png: has no label, want y/1.png"], "has no label"),
         (["size: got 4x5 of a/1.jpg but 6x5 of b/1.png"], "size: got NxN of FILE but NxN of FILE"),
         (["1.jpg: does not decode: is no image"], "does not decode: is no image"),
+        (["a/1.png: mode: got I;16, want 8 bits per channel"], "mode: got I;16"),
     ],
 )  # fmt: skip
 def test_reasons_are_grouped_by_what_they_have_in_common(reasons, kind):

@@ -107,8 +107,22 @@ def test_statistics_without_labels_do_not_read_the_counts(folder):
     # Not even the column is touched: damage to it goes unnoticed.
     poison_column(folder / "samples.parquet", "class_pixels.list.element")
     assert open_shards(folder).statistics(labels=False).pixels.tolist() == [40 * 56] * 6
-    with pytest.raises((OSError, pa.ArrowException)):
+    with pytest.raises(UserError, match=r"samples.parquet: does not read") as caught:
         open_shards(folder).statistics(labels=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_the_samples_table_is_found(folder):
+    """Otherwise a wrong place would look like damage to the shards."""
+    file = folder / "samples.parquet"
+    metadata = pq.read_metadata(file).row_group(0)
+    columns = [metadata.column(number) for number in range(metadata.num_columns)]
+    place = next(c for c in columns if c.path_in_schema == "image_offset")
+    data = bytearray(file.read_bytes())
+    data[place.data_page_offset + place.total_compressed_size - 8] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"samples.parquet: does not read: .*checksum"):
+        open_shards(folder).samples(["image_offset"])
 
 
 def poison_column(file, name):

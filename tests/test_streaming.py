@@ -110,6 +110,57 @@ def test_what_is_ahead_is_bounded(folder, small_blocks):
     crops.close()
 
 
+def test_little_ahead_makes_small_blocks(folder):
+    """Two blocks are the least, so they must be small enough for both to fit."""
+    for decode in (False, True):
+        crops = streamed(folder, Share(batch_size=4), decode=decode, ahead_bytes=4e4)
+        crops.start(0)
+        positions = sum(len(order.positions) for order in crops._ordered)
+        delivered = 4 * CROP.height * CROP.width if decode else folder.total_bytes / len(folder)
+        assert positions * delivered <= 4e4
+        crops.close()
+
+
+@pytest.mark.timeout(60)
+def test_closing_frees_the_threads_that_wait(folder, small_blocks, monkeypatch):
+    import ray
+
+    from cluster import streaming
+
+    @ray.remote
+    def _endless_read(rows, plan, positions):
+        while True:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(streaming, "_read", _endless_read)
+    crops = streamed(folder, Share(batch_size=4))
+    crops.start(0)
+    items = plan_of(folder).items(0, 3)
+    with ThreadPoolExecutor(3) as executor:
+        waiting = [executor.submit(crops.crop, n, item) for n, item in enumerate(items)]
+        time.sleep(1)
+        assert not any(future.done() for future in waiting)
+        crops.close()
+        for future in waiting:
+            assert isinstance(future.exception(), RuntimeError)
+
+
+def test_what_broke_a_reader_is_said(folder, small_blocks, monkeypatch):
+    import ray
+
+    from cluster import streaming
+
+    @ray.remote
+    def _broken_read(rows, plan, positions):
+        raise MemoryError("got no room")
+
+    monkeypatch.setattr(streaming, "_read", _broken_read)
+    crops = streamed(folder, Share(batch_size=4))
+    message = r"reading .*shards for positions 0 to \d+: MemoryError: got no room$"
+    with pytest.raises(RuntimeError, match=message):
+        take(folder, crops, 1)
+
+
 def test_a_position_comes_once(folder, small_blocks):
     crops = streamed(folder, Share(batch_size=4))
     crops.start(3)

@@ -62,7 +62,8 @@ def run_prepare(prepare: Callable[..., Any], arguments: argparse.Namespace) -> i
         said = f"{manifest.inputs} inputs = {manifest.samples} written in {shards}"
         said += f" + {bad} quarantined ({arguments.out / QUARANTINE_FILE})"
     else:
-        said = f"{manifest.samples} images in {shards}"
+        labels = "" if any(manifest.class_pixels) else " without labels"
+        said = f"{manifest.samples} images{labels} in {shards}"
     print(f"{arguments.out}: {said}")
     return DONE
 

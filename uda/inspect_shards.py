@@ -1,12 +1,12 @@
 """`uda inspect`: what is in a folder of shards, as text, as JSON and as a picture."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from uda.classes import CLASS_LISTS
+from uda.classes import CLASS_LISTS, NUM_CLASSES, ClassList
 from uda.data.codec import decode_image, decode_label
 from uda.data.rows import ShardRows
 from uda.data.shards import open_shards
@@ -68,7 +68,7 @@ def draw_samples(folder: Path, png: Path, count: int) -> None:
     opened = open_shards(folder)
     rows = ShardRows(opened, labels=True)
     chosen = [rows.row(int(n)) for n in _evenly(len(rows), count)]
-    shown = []
+    shown, labels = [], []
     for row in chosen:
         try:
             image = decode_image(row.image)
@@ -76,11 +76,18 @@ def draw_samples(folder: Path, png: Path, count: int) -> None:
         except ValueError as error:
             raise UserError(f"{row.where}: does not decode: {error}") from error
         shown.append(image if label is None else overlay(image, label, darken_ignored=True))
-    labelled = any(row.label for row in chosen)
-    class_list = CLASS_LISTS[opened.manifest.class_list] if labelled else None
+        labels += [] if label is None else [label]
+    class_list = _with_seen(CLASS_LISTS[opened.manifest.class_list], labels) if labels else None
     sheet = captioned_sheet(shown, [row.key for row in chosen], class_list=class_list)
     png.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(png, "PNG")
+
+
+def _with_seen(class_list: ClassList, labels: list[np.ndarray]) -> ClassList:
+    """The list with all classes of the labels, so that no colour lacks its name in the legend."""
+    seen = set(np.unique(np.concatenate([np.unique(label) for label in labels])).tolist())
+    shown = tuple(k for k in range(NUM_CLASSES) if k in class_list.scored or k in seen)
+    return replace(class_list, scored=shown)
 
 
 def _facts(summary: ShardSummary) -> dict[str, str]:
@@ -115,7 +122,7 @@ def _class_lines(summary: ShardSummary) -> Iterator[str]:
 
 
 def _all_or(some: int, whole: int) -> str:
-    return "all" if some == whole else str(some)
+    return "all" if some == whole else str(some or "none")
 
 
 def _readable_bytes(number: int) -> str:

@@ -13,7 +13,15 @@ from jaxtyping import UInt8
 
 from uda.classes import IGNORE
 from uda.data.cityscapes import LABEL_ID_TABLE
-from uda.data.raw import check_split, frames, load_pair, need_folder, read_ids, train_ids
+from uda.data.raw import (
+    check_split,
+    frames,
+    load_pair,
+    need_folder,
+    no_frames,
+    read_ids,
+    train_ids,
+)
 from uda.types import Sample, UserError
 
 _IDS = {**LABEL_ID_TABLE, 34: IGNORE}  # 34 is the licence plate, -1 in Cityscapes
@@ -51,7 +59,7 @@ class GTA5:
         found = frames(images) | frames(need_folder(root, "labels"))
         keys = sorted(found if split == "all" else _of_split(found, Path(root), split))
         if not keys:
-            raise UserError(f"{images}: got no frame of {split} among {len(found)}, want 00001.png")
+            raise no_frames(images, split, found, "00001.png")
         return keys
 
     def load(self, root: str, split: str, key: str) -> Sample:

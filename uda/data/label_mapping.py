@@ -43,7 +43,14 @@ class LabelMapping:
             raise UserError(f"{file}: label: got a JPEG, which blurs ids, want a PNG")
         raw = read_colors(file) if self.colors else read_ids(file)
         write_id = _color_name if self.colors else str
-        return train_ids(raw, self.ids, file, ignore_others=self.ignore_others, write_id=write_id)
+        return train_ids(
+            raw,
+            self.ids,
+            file,
+            ignore_others=self.ignore_others,
+            write_id=write_id,
+            known_by=f'{MAPPING_FILE}, or "*": "ignore" in it',
+        )
 
 
 def read_mapping(file: Path) -> LabelMapping:

@@ -128,8 +128,12 @@ def _check_contents(folder: Path, jobs: list[ShardJob]) -> None:
         if is_temporary(file):
             continue
         footer = read_footer(file) if file.name in shards else None
-        known = file.name in shards | {SAMPLES_FILE, QUARANTINE_FILE}
-        if not known or (footer and footer.plan != jobs[0].plan):
+        if footer and footer.plan != jobs[0].plan:
+            raise UserError(
+                f"{folder}: holds {file.name} of other options or inputs, not finished; want a new "
+                "folder, or this one deleted"
+            )
+        if file.name not in shards | {SAMPLES_FILE, QUARANTINE_FILE}:
             raise UserError(f"{folder}: holds {file.name} of something else; want a new folder")
 
 

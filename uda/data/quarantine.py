@@ -26,7 +26,8 @@ class BadInput:
         if self.reason.startswith(_SAME_IMAGE):
             return f"{_SAME_IMAGE} another"
         text = _FILE.sub("FILE", self.reason).removeprefix("FILE: ").partition(", want ")[0]
-        return re.sub(r"N(, N)+( and N more)?", "N", re.sub(r"\d+", "N", text))
+        # Not the digits of PIL's mode I;16.
+        return re.sub(r"N(, N)+( and N more)?", "N", re.sub(r"(?<!;)\d+", "N", text))
 
 
 # A word with a slash or a suffix. Names with spaces are found in part: then kinds are finer.
@@ -74,6 +75,6 @@ class Tolerance:
             raise UserError(f"{root}: bad inputs: got all {inputs}; the first: {cause}")
         if len(bad) > self.max_bad * inputs:
             raise UserError(
-                f"{root}: bad inputs: got {len(bad)} of {inputs} and looked no further, want at "
-                f"most {100 * self.max_bad:g}% (--max-bad); the first: {cause}"
+                f"{root}: bad inputs: got at least {len(bad)} of {inputs}, want at most "
+                f"{100 * self.max_bad:g}% (--max-bad); the first: {cause}"
             )

@@ -108,6 +108,12 @@ def frames(folder: Path) -> set[str]:
     return {stem for stem in file_stems(folder, [".png"]) if stem.isdecimal()}
 
 
+def no_frames(folder: Path, split: str, found: set[str], example: str) -> UserError:
+    """For a split without any of the frames that were found."""
+    have = f"; have {min(found)} to {max(found)}" if found else f", want {example}"
+    return UserError(f"{folder}: got no frame of {split} among {len(found)}{have}")
+
+
 def find_file(folder: Path, stem: str, suffixes: Sequence[str]) -> Path:
     """The file of this stem; where there is none, the name it would have with the first suffix."""
     files = [folder / (stem + suffix) for suffix in suffixes]
@@ -141,17 +147,17 @@ def load_pair(
 
 def read_image(file: Path) -> UInt8[np.ndarray, "H W 3"]:
     """RGB of an image file, turned upright where a camera noted how it was held."""
-    return _decode(file, _IMAGE_MODES, to="RGB")
+    return _decode(file, _IMAGE_MODES, want="8 bits per channel", to="RGB")
 
 
 def read_ids(file: Path) -> UInt8[np.ndarray, "H W"]:
     """Raw label ids of a grey or palette image: of a palette image the indices, not the colours."""
-    return _decode(file, ("L", "P"))
+    return _decode(file, ("L", "P"), want="ids: grey values of 8 bits, or a palette")
 
 
 def read_colors(file: Path) -> Integer[np.ndarray, "H W"]:
     """0xRRGGBB of an image in 8-bit colours."""
-    colors = _decode(file, ("P", "RGB", "RGBA"), to="RGB").astype(np.int32)
+    colors = _decode(file, ("P", "RGB", "RGBA"), want="8-bit colours", to="RGB").astype(np.int32)
     return colors[..., 0] << 16 | colors[..., 1] << 8 | colors[..., 2]
 
 
@@ -162,6 +168,7 @@ def train_ids(
     *,
     ignore_others: bool = False,
     write_id: Callable[[int], str] = str,
+    known_by: str = "the data set",
 ) -> UInt8[np.ndarray, "H W"]:
     """trainIds by `table` (raw id -> trainId or 255); UserError for ids that are not in it.
 
@@ -178,7 +185,7 @@ def train_ids(
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise UserError(
             f"{file}: label: got unknown ids {listed}{more} at {counts.sum()} pixels, "
-            "want only those of the data set"
+            f"want only those of {known_by}"
         )
     return mapped[ids]
 
@@ -245,11 +252,11 @@ def verified(file: Path) -> bytes:
 _IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
-def _decode(file: Path, modes: tuple[str, ...], to: str | None = None) -> np.ndarray:
+def _decode(file: Path, modes: tuple[str, ...], *, want: str, to: str | None = None) -> np.ndarray:
     data = verified(file)
     with _one_line(file), Image.open(io.BytesIO(data)) as image:
         if image.mode not in modes:
-            raise UserError(f"{file}: mode: got {image.mode}, want one of {list(modes)}")
+            raise UserError(f"{file}: mode: got {image.mode}, want {want}")
         upright = ImageOps.exif_transpose(image)
         return np.array(upright.convert(to) if to else upright)
 

@@ -166,8 +166,12 @@ class ShardFolder:
         return [self.path / shard.file for shard in self.manifest.shards]
 
     def samples(self, columns: list[str]) -> pa.Table:
-        """Columns of the samples' table, in the folder's order."""
-        return pq.read_table(self.path / SAMPLES_FILE, columns=columns)
+        """Columns of the samples' table, in the folder's order; UserError where it is damaged."""
+        file = self.path / SAMPLES_FILE
+        try:
+            return pq.read_table(file, columns=columns, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{file}: does not read: {_one_line(error)}") from error
 
     def quarantine(self) -> list[BadInput]:
         """The inputs that did not become samples, by key."""

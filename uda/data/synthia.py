@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from uda.classes import IGNORE
-from uda.data.raw import check_split, frames, load_pair, need_folder, train_ids, verified
+from uda.data.raw import (
+    check_split,
+    frames,
+    load_pair,
+    need_folder,
+    no_frames,
+    train_ids,
+    verified,
+)
 from uda.types import Sample, UserError
 
 _IDS = {
@@ -74,9 +82,7 @@ class Synthia:
         found = frames(images) | frames(need_folder(root, "GT", "LABELS"))
         keys = sorted(key for key in found if split in ("all", _split_of(key)))
         if not keys:
-            raise UserError(
-                f"{images}: got no frame of {split} among {len(found)}, want 0000000.png"
-            )
+            raise no_frames(images, split, found, "0000000.png")
         return keys
 
     def load(self, root: str, split: str, key: str) -> Sample:

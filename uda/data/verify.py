@@ -22,7 +22,7 @@ def verify_shards(folder: Path, *, progress: bool = True) -> int:
     manifest = read_manifest(folder)
     files = manifest.sha256
     problems = {}
-    total = sum(shard.bytes for shard in manifest.shards)
+    total = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
     with tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=not progress) as bar:
         for name, want in files.items():
             if problem := _problem(folder / name, want, bar):
@@ -31,7 +31,7 @@ def verify_shards(folder: Path, *, progress: bool = True) -> int:
         listed = ", ".join(f"{name} ({problem})" for name, problem in problems.items())
         raise DamagedFilesError(
             f"{folder}: {len(problems)} of {len(files)} files are not those that were written: "
-            f"{listed}"
+            f"{listed}; `uda prepare` writes those anew where manifest.json is deleted"
         )
     return len(files)
 

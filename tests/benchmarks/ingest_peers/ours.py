@@ -47,7 +47,7 @@ def open_local(data: Path, threads: int) -> Iterator[Take]:
 
 @contextmanager
 def ray_running() -> Iterator[None]:
-    """Ray with a worker that is up: training begins to read when its own workers are."""
+    """Ray with a worker that is up."""
     with start_ray(_RAY_CPUS):
         ray.get(ray.remote(_nothing).remote())
         yield
@@ -55,23 +55,16 @@ def ray_running() -> Iterator[None]:
 
 @contextmanager
 def loading(data: Path, threads: int, open_crops: Open) -> Iterator[Take]:
-    """Opens the data at the first take: what that costs is part of the first batch."""
+    """Opens the data first, as the driver of a training does before its workers are up."""
     folder = open_shards(data / "ours")
     plan = EpochPlan(folder.statistics(labels=True), SamplingConfig(), seed=0)
+    crops = open_crops(folder, plan)
     with ThreadPoolExecutor(threads) as executor:
-        crops: list[CropSource] = []
-
-        def batches() -> Iterator[tuple]:
-            crops.append(open_crops(folder, plan))
-            loader = CropLoader(crops[0], plan, CROPS, SHARE, labels=True, executor=executor)
-            with closing(loader.batches()) as endless:
-                yield from endless
-
-        with closing(batches()) as endless:
+        loader = CropLoader(crops, plan, CROPS, SHARE, labels=True, executor=executor)
+        with closing(loader.batches()) as endless:
             yield taking(endless)
         executor.shutdown(wait=False, cancel_futures=True)
-        for source in crops:
-            source.close()
+        loader.close()
 
 
 def _nothing() -> None: ...
@@ -80,6 +73,7 @@ def _nothing() -> None: ...
 def _streamed(folder: ShardFolder, plan: EpochPlan) -> CropSource:
     ahead_bytes = 1e6 * IngestConfig().ahead_mb
     stream = open_stream(folder, plan, CROPS, labels=True, decode=False, ahead_bytes=ahead_bytes)
+    ray.get(stream.begin([]))  # a process that reads is up
     return StreamedCrops(stream, SHARE)
 
 
