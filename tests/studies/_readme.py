@@ -89,7 +89,7 @@ def _ingest(record: dict) -> str:
     png = rows["torch_png"]["cpu_ms_per_sample"]
     ours = {name: rows[f"ours_{name}"] for name in ("streaming", "resident")}
     times = " and ".join(f"{png / row['cpu_ms_per_sample']:.0f}" for row in ours.values())
-    first = " and ".join(f"{row['first_batch_s']:.1f} s" for row in ours.values())
+    first = " and ".join(f"{row['first_batch_s']:.2f} s" for row in ours.values())
     slow = {name: rows[name]["paced_cores"] for name in ("ours_streaming", "ray_data")}
     missed = [f"{goal}: {g['value']:.2f} ({g['goal']})" for goal, g in record["goals"].items()
               if not g["met"]]  # fmt: skip
@@ -134,7 +134,7 @@ def _jpeg(record: dict) -> str:
         ]
         lines.append(
             f"| {name} | {cells[0]} | {cells[1]} | {values['mean_difference']:+.1f} "
-            f"(deviation {values['deviation']:.1f}) |"
+            f"(standard error {values['deviation'] / len(values['seeds']) ** 0.5:.1f}) |"
         )
     lines.append("")
     lines.append(
