@@ -120,21 +120,20 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
         return {"error": error}
     if Path(settings["folder"]).is_dir():
         os.chdir(settings["folder"])  # a relative path in the config is the user's, not Ray's
-    with RayWorker(run.config, run.folder) as worker, _feed(settings, worker) as feed:
-        if worker.device.type == "cpu":
-            # Ray gives each worker its share of the cores; more threads would fight over them.
-            torch.set_num_threads(
-                max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
-            )
-        try:
+    try:
+        with RayWorker(run.config, run.folder) as worker, _feed(settings, worker) as feed:
+            if worker.device.type == "cpu":
+                # Ray gives each worker its share of the cores; more threads would fight over them.
+                own = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+                torch.set_num_threads(max(1, int(own)))
             return {"steps": train_loop(run.config, worker, feed, run.provenance)}
-        except TrainingError as error:
-            # All workers see it at once, and it would come again: returned rather than raised,
-            # which would make Ray restart the workers.
-            return {"error": error}
-        except UserError as error:
-            keep_input_error(run.folder, error)
-            raise
+    except TrainingError as error:
+        # All workers see it at once, and it would come again: returned rather than raised,
+        # which would make Ray restart the workers.
+        return {"error": error}
+    except UserError as error:
+        keep_input_error(run.folder, error)
+        raise
 
 
 def _feed(settings: dict[str, Any], worker: RayWorker) -> PairLoader:

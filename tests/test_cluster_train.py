@@ -118,7 +118,8 @@ def test_killed_worker_costs_at_most_a_checkpoint_interval(ray_local: None, tmp_
     losses, wanted = (
         [line["loss/total"] for line in read_scalars(each)] for each in (out, tmp_path / "alone")
     )
-    import numpy as np; print("REL", np.round(np.abs(np.array(losses)/np.array(wanted)-1),5).tolist()); assert 0
+    # Only until step 100: orders of summation drift apart, by then 0.0002, in the end 0.004.
+    assert losses[:20] == pytest.approx(wanted[:20], rel=0.002)
 
 
 def test_ctrl_c_saves_and_another_number_of_workers_resumes(

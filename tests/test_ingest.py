@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -56,13 +57,18 @@ def test_rows_are_those_of_the_folder(folder):
             rows.row(index)
 
 
-def test_without_labels_the_label_column_is_not_read(folder):
-    reference = ShardRows(folder, labels=False)
-    for file in open_shards(folder).files:
+def poison_labels(folder):
+    """Overwrites labels, where they lie and what they hold."""
+    for file in folder.files:
         poison_column(file, "label")
         poison_column(file, "class_pixels.list.element")
     for name in ("label_offset", "label_bytes", "label_crc32", "class_pixels.list.element"):
-        poison_column(folder / "samples.parquet", name)
+        poison_column(folder.path / "samples.parquet", name)
+
+
+def test_without_labels_the_label_column_is_not_read(folder):
+    reference = ShardRows(folder, labels=False)
+    poison_labels(open_shards(folder))
     rows = resident_rows(open_shards(folder), labels=False)
     assert rows.row(3).label is None
     assert_same_rows(rows, reference)
@@ -153,17 +159,24 @@ def test_the_object_store_has_a_size():
     "ingest",
     [{"mode": "resident"}, {"mode": "streaming"}, {"mode": "streaming", "decode": "cluster"}],
 )
-def test_every_mode_gives_the_batches_of_one_process(ingest):
-    """Through the same functions as training uses, for the second of two workers."""
+def test_every_mode_gives_the_batches_of_one_process(ingest, tmp_path):
+    """Through the same functions as training uses, for the second of two workers.
+
+    All that is known of the target's labels is rubbish by then, which nobody may notice.
+    """
     from cluster.ingest import open_ingest, worker_crops
 
     config = config_of(**ingest)
-    folders = {d: open_shards(shards(look)) for d, look in zip(Domain, LOOKS, strict=True)}
+    clean = {d: open_shards(shards(look)) for d, look in zip(Domain, LOOKS, strict=True)}
+    unlabelled = tmp_path / "target"
+    shutil.copytree(shards("camera"), unlabelled)
+    folders = clean | {Domain.TARGET: open_shards(unlabelled)}
+    poison_labels(folders[Domain.TARGET])
     share = Share(batch_size=config.batch_size, rank=1, world_size=2)
     crops = worker_crops(config, open_ingest(config, folders), share)
     with (
         open_feed(config, folders, crops, share) as feed,
-        open_local_feed(config, folders, rank=1, world_size=2) as reference,
+        open_local_feed(config, clean, rank=1, world_size=2) as reference,
     ):
         pairs = zip(feed.batches(3), reference.batches(3), strict=False)
         for batch, other in itertools.islice(pairs, 6):

@@ -200,7 +200,8 @@ class TestVerify:
         with pytest.raises(DamagedFilesError) as caught:
             verify_shards(folder, progress=False)
         said = f"1 of 6 files are not those that were written: {name} (holds other bytes)"
-        assert str(caught.value) == f"{folder}: {said}"
+        again = "delete manifest.json and `uda prepare` writes them again"
+        assert str(caught.value) == f"{folder}: {said}; {again}"
 
     def test_missing_files_are_all_listed(self, folder):
         for name in ("shard-00000.parquet", "quarantine.jsonl"):

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from tests.camvid_like import write_camvid
+from tests.edited_shards import edit_shards, with_column
+from tests.raw_layouts import write_folder
 from tests.test_task import damage_labels
 from tests.tiny import loaded_tensors, run_training, shards, tiny_config
 from uda.__main__ import main
@@ -169,6 +171,14 @@ class TestMistakesBeforeTraining:
         folder = damage_labels(shards("game"), tmp_path / "unlabelled", "deleted")
         line = refused(train_words(config_file, tmp_path / "out", source=folder), capfd)
         assert "no labels" in line
+        assert not (tmp_path / "out").exists()
+
+    def test_source_with_some_labels(self, tmp_path, config_file, capfd):
+        """Drawn uniformly, an image without a label would end the training some time later."""
+        folder = shutil.copytree(shards("game"), tmp_path / "some")
+        edit_shards(folder, lambda t: with_column(t, "label", [None, *t["label"].to_pylist()[1:]]))
+        line = refused(train_words(config_file, tmp_path / "out", source=folder), capfd)
+        assert "got 1 of 8 samples without labels" in line
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -148,6 +149,16 @@ def test_another_data_set_in_out_is_refused(root, tmp_path):
     (tmp_path / "out" / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"holds shard-00000.parquet of other options"):
         run(root, tmp_path / "out", size=(28, 20))
+
+
+def test_a_strangers_parquet_file_is_not_overwritten(root, tmp_path):
+    """Though it has the name of a shard."""
+    file = tmp_path / "out" / "shard-00000.parquet"
+    file.parent.mkdir()
+    pq.write_table(pa.table({"thesis": ["important"]}), file)
+    with pytest.raises(UserError, match=r"holds shard-00000.parquet of other options"):
+        run(root, tmp_path / "out")
+    assert pq.read_table(file).to_pydict() == {"thesis": ["important"]}
 
 
 def test_other_files_in_out_are_refused(root, tmp_path):

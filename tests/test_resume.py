@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,7 @@ class TestJournal:
         assert steps(tmp_path) == [2, 4, 6, 8, 10, 12, 14]
         with (tmp_path / SCALARS_FILE).open("a") as file:
             file.write('{"step": 16, "loss/tot')  # killed while writing
+        time.sleep(1)  # TensorBoard orders its files by the second they were begun in
         run_training(config, tmp_path, resume=True)
         assert steps(tmp_path) == [2, 4, 6, 8, 10, 12, 14, 16]
         assert tensorboard_steps(tmp_path) == [2, 4, 6, 8, 10, 12, 14, 16]

@@ -122,7 +122,8 @@ class RuntimeConfig:
 class IngestConfig:
     """How the shards reach the workers; not part of the experiment's digest.
 
-    Whatever is chosen, the same samples are trained on in the same order.
+    Whatever is chosen, the same samples are trained on in the same order: those of the plan, but
+    for bad rows.
 
     - `mode`: "resident" reads the encoded images once into the cluster's memory, "streaming" reads
       each sample shortly before it is used; "auto" takes resident where the data fit.

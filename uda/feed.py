@@ -96,6 +96,12 @@ def check_data(config: Config, folders: Mapping[Domain, ShardFolder]) -> None:
     source = folders[Domain.SOURCE]
     if not source.manifest.classes.pixels.any():
         raise UserError(f"source {source.path}: its shards hold no labels; want labelled shards")
+    bare = source.samples(["label_bytes"])["label_bytes"].null_count
+    if bare and config.data.source_sampling.kind == "uniform":  # the others draw labelled ones only
+        raise UserError(
+            f"source {source.path}: got {bare} of {len(source)} samples without labels, want "
+            "labels for all, or data.source_sampling.kind=rare_class"
+        )
     epoch_plans(config, folders)
 
 

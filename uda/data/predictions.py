@@ -6,7 +6,6 @@ part in it: sizes, names and pixels of images are all that it is made from.
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +60,9 @@ def read_predictions(file: str | Path, folder: ShardFolder) -> Predictions:
     """
     try:
         data = Path(file).read_bytes()
-        table = pq.read_table(io.BytesIO(data))
+        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+            # In this thread: one of Arrow's that holds a Python object at exit aborts the process.
+            table = parquet.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"predictions {file}: cannot be read ({reason})") from None

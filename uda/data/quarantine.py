@@ -27,7 +27,7 @@ class BadInput:
             return f"{_SAME_IMAGE} another"
         text = _FILE.sub("FILE", self.reason).removeprefix("FILE: ").partition(", want ")[0]
         # Not the digits of PIL's mode I;16.
-        return re.sub(r"N(, N)+( and N more)?", "N", re.sub(r"(?<!;)\d+", "N", text))
+        return re.sub(r"N(, N)+( and N more)?", "N", re.sub(r"(?<![;\d])\d+", "N", text))
 
 
 # A word with a slash or a suffix. Names with spaces are found in part: then kinds are finer.

@@ -31,7 +31,7 @@ def verify_shards(folder: Path, *, progress: bool = True) -> int:
         listed = ", ".join(f"{name} ({problem})" for name, problem in problems.items())
         raise DamagedFilesError(
             f"{folder}: {len(problems)} of {len(files)} files are not those that were written: "
-            f"{listed}; `uda prepare` writes those anew where manifest.json is deleted"
+            f"{listed}; delete manifest.json and `uda prepare` writes them again"
         )
     return len(files)
 

@@ -72,12 +72,12 @@ class ShardFooter:
 
     @classmethod
     def from_metadata(cls, values: Mapping[bytes, bytes]) -> "ShardFooter":
-        """Only `plan` is needed: that of another version differs, and then nothing else counts."""
+        """`plan` is empty where a stranger wrote; where it differs, nothing else counts."""
         hashes, duplicates, bad = (
             json.loads(values.get(name, b"{}")) for name in (b"hashes", b"duplicates", b"bad")
         )
         return cls(
-            plan=values[b"plan"].decode(),
+            plan=values.get(b"plan", b"").decode(),
             hashes=hashes,
             duplicates=duplicates,
             bad=tuple(BadInput(**each) for each in bad),
@@ -139,10 +139,10 @@ def write_samples(folder: Path, shards: list[WrittenShard]) -> ClassDistribution
 
 
 def read_footer(file: Path) -> ShardFooter | None:
-    """None where the file is no whole Parquet file of ours."""
+    """None where the file is no whole Parquet file."""
     try:
         return ShardFooter.from_metadata(pq.read_metadata(file).metadata or {})
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+    except (pa.ArrowException, OSError, TypeError, ValueError):
         return None
 
 
