@@ -30,6 +30,7 @@ from uda.types import UserError
 _MAX_FAILURES = 3  # restarts of the workers from the latest checkpoint before giving up
 _COLLECTIVE_TIMEOUT_S = 300  # a worker that is gone must not hold the others for half an hour
 _POLL_S = 0.5
+_SKIPPED_FILE = "skipped.log"  # one line for each bad row that a worker went on without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
     stop_file.unlink(missing_ok=True)
     if "error" in outcome:
         raise plain_error(outcome["error"], run.folder)
+    _say_what_was_skipped(run.folder / _SKIPPED_FILE)
     return int(outcome["steps"])
 
 
@@ -120,6 +122,8 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
         return {"error": error}
     if Path(settings["folder"]).is_dir():
         os.chdir(settings["folder"])  # a relative path in the config is the user's, not Ray's
+    skipped = logging.FileHandler(run.folder / _SKIPPED_FILE, delay=True)
+    logging.getLogger("uda.data.crops").addHandler(skipped)
     try:
         with RayWorker(run.config, run.folder) as worker, _feed(settings, worker) as feed:
             if worker.device.type == "cpu":
@@ -142,6 +146,12 @@ def _feed(settings: dict[str, Any], worker: RayWorker) -> PairLoader:
     crops = worker_crops(run.config, settings["ingest"], share)
     pin_memory = worker.device.type == "cuda"
     return open_feed(run.config, run.data, crops, share, pin_memory=pin_memory)
+
+
+def _say_what_was_skipped(file: Path) -> None:
+    if file.exists():
+        rows = set(file.read_text().splitlines())  # each worker says it of its own
+        print(f"uda: bad rows skipped: {len(rows)}, see {file}", file=sys.stderr)
 
 
 def _wait(finished: threading.Event, run: Run, bar: tqdm, stop_file: Path) -> None:

@@ -163,7 +163,9 @@ def test_a_damaged_row_is_one_line(
     assert checkpoints(out) == []
 
 
-def test_a_damaged_row_is_skipped_on_request(ray_local: None, tmp_path: Path) -> None:
+def test_a_damaged_row_is_skipped_on_request(
+    ray_local: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """By two workers as by one process; each of the two counts it."""
     target = broken_target(tmp_path / "broken")
     changes = {"steps": 10, "ingest.on_bad_row": "skip"} | STREAMING
@@ -174,3 +176,6 @@ def test_a_damaged_row_is_skipped_on_request(ray_local: None, tmp_path: Path) ->
     assert_learned_alike(config, run.folder, tmp_path / "alone", rtol=1e-3, atol=1e-5)
     assert read_scalars(tmp_path / "alone")[-1]["data/bad_rows"] == 1
     assert read_scalars(run.folder)[-1]["data/bad_rows"] == 2
+    file = run.folder / "skipped.log"
+    assert f"uda: bad rows skipped: 1, see {file}" in capfd.readouterr().err
+    assert "shard-00000.parquet row 3: " in file.read_text()
