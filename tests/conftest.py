@@ -7,6 +7,7 @@ for a `fit` that takes about ten seconds on two cores instead of twenty.
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -25,6 +26,11 @@ os.environ.update(
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     }
 )
+
+# A script that starts the tests in the background makes them deaf to Ctrl-C, which some are about;
+# Ray's processes, which cancel by it, would be deaf as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import settings
