@@ -133,6 +133,31 @@ class TestLoadModel:
         for path in (saved, saved.parent, str(saved), str(saved.parent)):
             assert isinstance(load_model(path), DeepLabV3Plus)
 
+    def test_wants_only_the_network_of_the_config(self, saved):
+        expected = load_model(saved).state_dict()
+        config = json.loads((saved / "config.json").read_text())
+        converted = {"name": "x", "model": config["model"], "losses": "of another version"}
+        (saved / "config.json").write_text(json.dumps(converted))
+        loaded = load_model(saved).state_dict()
+        assert all(torch.equal(expected[name], loaded[name]) for name in expected)
+
+    @pytest.mark.parametrize(
+        ("config", "message"),
+        [
+            ([], "want an object with an entry 'model'"),
+            ({"name": "x"}, "want an object with an entry 'model'"),
+            ({"model": 3}, "model: got 3, want ModelConfig"),
+            ({"model": {"depth": 3}}, "model.depth: no 'depth' in model"),
+            ({"model": {"norm": 3}}, "model.norm: got 3, want str"),
+            ({"model": {"norm": "layer"}}, "norm: got 'layer'"),
+        ],
+    )
+    def test_is_strict_about_the_network(self, config, message, saved):
+        (saved / "config.json").write_text(json.dumps(config))
+        got = one_line(lambda: load_model(saved))
+        assert got.startswith(f"config {saved / 'config.json'}: ")
+        assert message in got
+
 
 class TestFind:
     def run(self, tmp_path: Path, *steps: int) -> Path:
@@ -152,13 +177,21 @@ class TestFind:
     def test_nothing_there(self, tmp_path):
         assert last_step(tmp_path) == 0
         assert checkpoints(tmp_path / "nowhere") == []
-        with pytest.raises(UserError, match="no such folder"):
+        three_forms = "want a folder with model.safetensors.*a run with step-.*a SegmenTron file"
+        with pytest.raises(UserError, match=f"no such folder or file; {three_forms}"):
             find_checkpoint(tmp_path / "nowhere")
-        with pytest.raises(UserError, match="want a folder with"):
+        with pytest.raises(UserError, match=three_forms):
             find_checkpoint(tmp_path)
-        (tmp_path / "file").touch()
-        with pytest.raises(UserError, match="want a folder with"):
-            find_checkpoint(tmp_path / "file")
+
+    def test_a_file_is_looked_at_when_it_is_loaded(self, tmp_path):
+        file = tmp_path / "file"
+        file.touch()
+        assert find_checkpoint(file) == file
+        assert str(file) in one_line(lambda: load_model(file))
+
+    def test_weights_of_ours_are_no_checkpoint_without_their_folder(self, saved):
+        message = one_line(lambda: load_model(saved / "model.safetensors"))
+        assert "not SegmenTron's (keys such as 'aspp." in message
 
     def test_folders_of_other_names_are_not_checkpoints(self, tmp_path):
         run = self.run(tmp_path, 3)

@@ -74,6 +74,26 @@ class TestLayers:
         model = small_model(norm="group")
         assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
+    def test_head_without_norm_is_convolutions_with_bias(self):
+        with torch.device("meta"):
+            model = small_model("resnet18", norm="none")
+        for part in (model.aspp, model.decoder):
+            assert not any(isinstance(m, nn.BatchNorm2d | nn.GroupNorm) for m in part.modules())
+            convolutions = [m for m in part.modules() if isinstance(m, nn.Conv2d)]
+            assert convolutions
+            assert all(conv.bias is not None for conv in convolutions)
+
+    @pytest.mark.parametrize("norm", ["batch", "group"])
+    def test_only_where_nothing_else_shifts_has_a_convolution_a_bias(self, norm):
+        model = small_model(norm=norm)
+        biased = {
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Conv2d) and module.bias is not None
+        }
+        pooling = {"aspp.branches.0.conv"} if norm == "group" else set()
+        assert biased == {"classifier"} | pooling
+
 
 def _plain_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     mean, variance, weight, bias = (

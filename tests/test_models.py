@@ -11,6 +11,7 @@ from torch import nn
 from tests.small_models import LITE0, randomise_norms, small_config, small_model
 from uda.models import BACKBONES, ModelConfig, build_model
 from uda.models.backbones import OUTPUT_STRIDES, TAPS, tap_strides
+from uda.models.layers import NORMS
 from uda.types import UserError
 
 
@@ -101,7 +102,7 @@ class TestDeepLabV3Plus:
             assert feature.shape == (2, model.tap_channels[tap], *size), tap
 
     @pytest.mark.parametrize("size", [(32, 32), (33, 47), (61, 100)])
-    @pytest.mark.parametrize("norm", ["batch", "group"])
+    @pytest.mark.parametrize("norm", NORMS)
     @pytest.mark.parametrize("name", ["tiny", "resnet18", LITE0])
     def test_odd_sizes_train_with_one_image(self, name, norm, size):
         model = small_model(name, norm=norm).train()
@@ -177,7 +178,7 @@ class TestDeepLabV3Plus:
         [
             ({"backbone": "resnet9000"}, r"backbone: got 'resnet9000'.*resnet101.*tiny"),
             ({"output_stride": 4}, r"output_stride: got 4, .*have \[8, 16, 32\]"),
-            ({"norm": "layer"}, r"norm: got 'layer', .*have \['batch', 'group'\]"),
+            ({"norm": "layer"}, r"norm: got 'layer', .*have \['batch', 'group', 'none'\]"),
             ({"dropout": 1.0}, "dropout: got 1.0"),
             ({"aspp_dilations": ()}, "aspp_dilations: got"),
             ({"aspp_dilations": (0, 1)}, "aspp_dilations: got"),

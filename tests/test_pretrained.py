@@ -1,14 +1,16 @@
 """Loading weights: a file fills everything or is refused; the package's weights are right."""
 
 import dataclasses
+import zlib
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import torchvision
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.small_models import LITE0, randomise_norms, small_config, small_model
 from uda.models import build_model, check_pretrained, load_pretrained
@@ -21,6 +23,15 @@ def _wrap_keys(state: dict[str, Tensor]) -> None:
     """What DataParallel does to the names."""
     for key in list(state):
         state[f"module.{key}"] = state.pop(key)
+
+
+def _timm_resnet101() -> nn.Module:
+    return timm.create_model("resnet101")
+
+
+def _numbers(key: str, like: Tensor) -> Tensor:
+    """Values that no other key has, quickly made."""
+    return torch.full(like.shape, zlib.crc32(key.encode()) % 10007, dtype=like.dtype)
 
 
 class TestPretrained:
@@ -80,6 +91,7 @@ class TestPretrained:
                 lambda s: s.update({"bn1.bias": torch.zeros(3)}),
                 r"bias \(3,\) instead of \(64,\)",
             ),
+            (lambda s: s.update({"a\nb": torch.zeros(1)}), r"1 unexpected \('a\\nb'\)"),
             (_wrap_keys, "missing.*unexpected"),
         ],
     )
@@ -99,12 +111,57 @@ class TestPretrained:
         with pytest.raises(UserError, match="no readable state dict"):
             load_pretrained(small_model(), small_config(pretrained=str(path)))
 
-    def test_a_whole_checkpoint_is_no_state_dict(self, tmp_path):
-        torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "checkpoint.pth")
-        with pytest.raises(UserError, match=r"'epoch', 'state_dict'.*plain state dict"):
-            load_pretrained(
-                small_model(), small_config(pretrained=str(tmp_path / "checkpoint.pth"))
-            )
+    @pytest.mark.parametrize(
+        ("make", "wrapper"),
+        [
+            (torchvision.models.resnet101, ""),
+            (torchvision.models.resnet101, "model"),
+            (_timm_resnet101, ""),
+            (_timm_resnet101, "state_dict"),
+        ],
+    )
+    def test_imagenet_files_of_resnet101(self, tmp_path, make, wrapper):
+        with torch.device("meta"):
+            shapes = make().state_dict()
+            model = build_model(small_config("resnet101"))
+        state = {key: _numbers(key, value) for key, value in shapes.items()}
+        torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "weights.pth")
+        model.to_empty(device="cpu")
+        config = small_config("resnet101", pretrained=str(tmp_path / "weights.pth"))
+        load_pretrained(model, config)
+        loaded = model.encoder.state_dict()
+        assert loaded.keys() == state.keys() - {"fc.weight", "fc.bias"}
+        assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ({"epoch": 3, "optimizer": {}}, "holds 'epoch', 'optimizer', want a plain state dict"),
+            ({"epoch": 3, "state_dict": {}}, "holds an empty dict"),
+            ({"state_dict": {"a": 1}}, "holds 'a', want"),
+            ({"model": torch.zeros(1), "epoch": 3}, "holds 'epoch', 'model', want"),
+            ({}, "holds an empty dict"),
+            ({3: torch.zeros(1)}, "holds 3, want"),
+            ([torch.zeros(1)], "holds list"),
+            (torch.zeros(1), "holds Tensor"),
+            ({"a": torch.zeros(1, device="meta")}, "holds 'a'"),
+            ({"a": torch.zeros(1, dtype=torch.complex64)}, "holds 'a'"),
+            ({"a": torch.eye(2).to_sparse()}, "holds 'a'"),
+        ],
+    )
+    def test_no_state_dict(self, tmp_path, content, message):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(UserError, match=message) as caught:
+            load_pretrained(small_model(), small_config(pretrained=str(tmp_path / "other.pth")))
+        assert "\n" not in str(caught.value)
+
+    def test_weights_that_are_not_finite_are_refused(self, tmp_path):
+        state = torchvision.models.resnet18().state_dict()
+        state["layer2.0.bn1.running_var"][3] = float("nan")
+        _save(state, tmp_path / "weights.pth")
+        config = small_config("resnet18", pretrained=str(tmp_path / "weights.pth"))
+        with pytest.raises(UserError, match=r"not finite: layer2.0.bn1.running_var; want"):
+            load_pretrained(small_model("resnet18"), config)
 
     def test_missing_file_and_missing_package(self, monkeypatch):
         with pytest.raises(UserError, match="existing file"):

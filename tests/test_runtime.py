@@ -131,11 +131,13 @@ class TestSwitchesAreThrown:
     )
     def test_precision(self, precision, kind):
         state = self.state({"runtime.precision": precision})
-        kinds = []
+        kinds, logits = [], []
         for network in (state.task.student, state.task.teacher.network):
-            network.register_forward_hook(lambda _m, _i, output: kinds.append(output.logits.dtype))
+            network.classifier.register_forward_hook(lambda _m, _i, low: kinds.append(low.dtype))
+            network.register_forward_hook(lambda _m, _i, output: logits.append(output.logits.dtype))
         output = state.task(random_batch(state.config))
         assert kinds == [kind] * 4
+        assert logits == [torch.float32] * 4, "resized in float32 whatever they were computed in"
         assert output.loss.dtype == torch.float32
         output.loss.backward()
         assert all(p.dtype == torch.float32 for p in state.task.parameters())

@@ -4,6 +4,9 @@ model.safetensors   the network that is evaluated
 state.pt            everything else that changes (loads with weights_only=True)
 config.json         the experiment
 report.json         step, digest, versions, command, data: where the weights come from
+
+One that `uda.convert` made of another program's file has no state.pt, and of the experiment only
+the name and the network. Such files are also evaluated as they are.
 """
 
 import json
@@ -11,6 +14,8 @@ import os
 import shutil
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +25,11 @@ import torch
 
 import uda
 from uda.config import Config
-from uda.models import DeepLabV3Plus, build_model
+from uda.models import DeepLabV3Plus, ModelConfig, build_model
+from uda.models.segmentron import load_segmentron
 from uda.optim import Optimisers
 from uda.task import AdaptationTask
+from uda.tree import from_plain
 from uda.types import UserError
 
 MODEL_FILE, STATE_FILE, CONFIG_FILE, REPORT_FILE = (
@@ -31,6 +38,7 @@ MODEL_FILE, STATE_FILE, CONFIG_FILE, REPORT_FILE = (
     "config.json",
     "report.json",
 )
+WAITING_FILE = "waits_for_evaluation"  # empty; spares its checkpoint until that is scored
 _STEP_PREFIX = "step-"
 
 
@@ -49,13 +57,13 @@ class TrainState:
         self.optimisers = Optimisers(self.task, config)
         self.step = 0
 
-    def save(self, folder: Path, provenance: dict[str, Any]) -> None:
-        """Writes a checkpoint; `folder` appears under its name only when it is complete."""
-        partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-        partial.mkdir(parents=True)
-        try:
-            weights = {name: t.contiguous() for name, t in self.task.evaluated.state_dict().items()}
-            safetensors.torch.save_file(weights, partial / MODEL_FILE)
+    def save(self, folder: Path, provenance: dict[str, Any], *, waits: bool = False) -> None:
+        """Writes a checkpoint; `folder` appears under its name only when it is complete.
+
+        One that `waits` for evaluation is marked and stays until `WAITING_FILE` is removed.
+        """
+        with whole_folder(folder, replace=True) as partial:
+            save_weights(self.task.evaluated, partial / MODEL_FILE)
             state = {
                 "step": self.step,
                 "task": self.task.state_dict(),
@@ -65,12 +73,8 @@ class TrainState:
             (partial / CONFIG_FILE).write_text(self.config.to_json())
             report = {"step": self.step, "digest": self.config.digest(), **provenance}
             (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
-            _flush(partial)
-            if folder.exists():  # written before a crash, and the same step again after it
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if waits:
+                (partial / WAITING_FILE).touch()
 
     def load(self, folder: Path) -> None:
         """Continues from a checkpoint of the same experiment.
@@ -96,6 +100,25 @@ class TrainState:
             ) from error
 
 
+@contextmanager
+def whole_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder to write into; it gets the name `folder` when the block ends without an error.
+
+    With `replace`, one of that name is removed then: written before a crash, say, and the same step
+    again after it. Else OSError, if it holds anything.
+    """
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _flush(partial)
+        if replace and folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def provenance(data: dict[str, str]) -> dict[str, Any]:
     """Where a checkpoint comes from: versions, the command and the data's digests by role."""
     return {
@@ -114,38 +137,52 @@ def step_folder(run: Path, step: int) -> Path:
     return run / f"{_STEP_PREFIX}{step:07d}"
 
 
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint that has the name `step_folder` gives."""
+    return int(folder.name.removeprefix(_STEP_PREFIX))
+
+
 def checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     named = (f for f in run.glob(f"{_STEP_PREFIX}*") if f.name[len(_STEP_PREFIX) :].isdecimal())
-    return sorted((folder for folder in named if _is_checkpoint(folder)), key=_step_of)
+    return sorted((folder for folder in named if _is_checkpoint(folder)), key=step_of)
+
+
+def waiting_checkpoints(run: Path) -> list[Path]:
+    """Those of a run that wait for evaluation, oldest first."""
+    return [folder for folder in checkpoints(run) if (folder / WAITING_FILE).exists()]
 
 
 def last_step(run: Path) -> int:
     """The step of a run's latest checkpoint, 0 where there is none."""
     found = checkpoints(run)
-    return _step_of(found[-1]) if found else 0
+    return step_of(found[-1]) if found else 0
 
 
 def find_checkpoint(path: Path) -> Path:
     """`path` if it is a checkpoint, or the latest checkpoint of the run in it.
 
+    A file counts as one, whatever is in it: `load_model` looks inside.
+
     Raises:
         UserError: there is none, saying what was looked for.
     """
-    if _is_checkpoint(path):
+    if _is_checkpoint(path) or path.is_file():
         return path
     if found := checkpoints(path):
         return found[-1]
-    if not path.exists():
-        raise UserError(f"checkpoint {path}: no such folder")
+    missing = "" if path.exists() else "no such folder or file; "
     raise UserError(
-        f"checkpoint {path}: want a folder with {MODEL_FILE} and {CONFIG_FILE}, "
-        f"or a run with {_STEP_PREFIX}* folders in it"
+        f"checkpoint {path}: {missing}want a folder with {MODEL_FILE} and {CONFIG_FILE}, "
+        f"a run with {_STEP_PREFIX}* folders in it, or a SegmenTron file (.pth)"
     )
 
 
 def load_model(path: str | Path) -> DeepLabV3Plus:
     """The evaluated network of a checkpoint, or of a run's latest one: on the CPU, in eval mode.
+
+    A file is read as a SegmenTron checkpoint of output stride 16; `uda.convert` makes a checkpoint
+    folder of one of stride 8.
 
     `model(images)` takes images (B, 3, H, W) float32, normalised as `model.normalise` does, and
     returns an output whose `.logits` are (B, classes, H, W).
@@ -153,11 +190,32 @@ def load_model(path: str | Path) -> DeepLabV3Plus:
     Raises:
         UserError: no checkpoint there, a damaged file, or weights of another architecture.
     """
-    folder = find_checkpoint(Path(path))
-    config = Config.from_json(folder / CONFIG_FILE)
-    model = build_model(config.model)
-    load_weights(model, folder / MODEL_FILE)
+    found = find_checkpoint(Path(path))
+    if found.is_file():
+        return load_segmentron(found).eval()
+    model = build_model(_model_config(found / CONFIG_FILE))
+    load_weights(model, found / MODEL_FILE)
     return model.eval()
+
+
+def _model_config(file: Path) -> ModelConfig:
+    """The network's part of a config.json; the others may be absent or of another version."""
+    try:
+        plain = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"config {file}: cannot be read ({_line(error)})") from None
+    if not isinstance(plain, dict) or "model" not in plain:
+        raise UserError(f"config {file}: want an object with an entry 'model'")
+    try:
+        return from_plain(ModelConfig, plain["model"], "model")
+    except UserError as error:
+        raise UserError(f"config {file}: {error}") from None
+
+
+def save_weights(model: torch.nn.Module, file: Path) -> None:
+    """Writes every parameter and buffer for `load_weights`."""
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(weights, file)
 
 
 def load_weights(model: torch.nn.Module, file: Path) -> None:
@@ -190,14 +248,15 @@ def load_weights(model: torch.nn.Module, file: Path) -> None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Removes all but a run's latest `keep` checkpoints, and what a killed save left behind."""
+    """Removes all but a run's latest `keep` checkpoints, and what a killed save left behind.
+
+    What waits for evaluation stays. Only for whoever saves, or when nobody does: a half-written
+    checkpoint looks like what a killed save left.
+    """
     leftovers = run.glob(f".{_STEP_PREFIX}*.partial")
-    for folder in [*checkpoints(run)[:-keep], *leftovers]:
+    old = [folder for folder in checkpoints(run)[:-keep] if not (folder / WAITING_FILE).exists()]
+    for folder in [*old, *leftovers]:
         shutil.rmtree(folder)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix(_STEP_PREFIX))
 
 
 def _is_checkpoint(folder: Path) -> bool:

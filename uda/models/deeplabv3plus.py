@@ -3,7 +3,7 @@
 Backbone, atrous spatial pyramid pooling on its last map, and a decoder that sharpens the result
 with the map of stride 4. Details the paper leaves open (order of the branches, ReLU between
 depthwise and pointwise, one dropout behind the pyramid) follow SegmenTron's DeepLabV3+, so that
-`align_corners=True` with `resnet101` is exactly its network.
+`align_corners=True` with `resnet101` is exactly its network at output strides 16 and 8.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,9 @@ class ModelConfig:
     state dict of the backbone (.pth or .safetensors), or a checkpoint folder: training then goes on
     from its whole network. `aspp_dilations` are those at output stride 16; they scale with the
     resolution of the map (doubled at 8, halved at 32).
-    `norm` is that of pyramid and decoder; the backbone keeps its own.
+    `norm` is that of pyramid and decoder; the backbone keeps its own. "batch", "group", or "none":
+    convolutions with a bias and no normalisation, which has no statistics of the source domain to
+    carry over to the target.
     """
 
     backbone: str = "resnet101"
@@ -121,6 +123,8 @@ class DeepLabV3Plus(nn.Module):
         features["aspp"] = self.aspp(features["layer4"])
         features["decoder"] = self.decoder(features["aspp"], features["layer1"])
         logits = self.classifier(features["decoder"])
+        if logits.dtype == torch.bfloat16:  # between two values of 8 bits there is no third
+            logits = logits.float()
         return SegmentationOutput(upsample(logits, images, self.align_corners), features)
 
     def normalise(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

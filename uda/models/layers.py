@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORMS = ("batch", "group")
+NORMS = ("batch", "group", "none")
 
 
 class ConvNorm(nn.Module):
-    """Convolution that keeps the size, normalisation, ReLU."""
+    """Convolution that keeps the size, normalisation, ReLU; a bias where `norm` is "none"."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class ConvNorm(nn.Module):
             padding=padding,
             dilation=dilation,
             groups=groups,
-            bias=False,
+            bias=norm == "none",
         )
         self.norm = make_norm(norm, out_channels)
         self.relu = nn.ReLU(inplace=True)
@@ -56,14 +56,14 @@ class ImagePooling(nn.Module):
 
     The pooled map has one value per channel and image, which neither normalisation handles:
     - "batch" uses `PooledBatchNorm`, so that a batch of one image can be trained on;
-    - "group" has no normalisation but a bias. GroupNorm of a few values with no extent in space
-      would only keep their ranking within the group.
+    - "group" has no normalisation but a bias, as "none" has everywhere. GroupNorm of a few values
+      with no extent in space would only keep their ranking within the group.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: str, align_corners: bool) -> None:
         super().__init__()
         self.align_corners = align_corners
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=norm == "group")
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=norm != "batch")
         self.norm = PooledBatchNorm(out_channels) if norm == "batch" else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
 
@@ -88,8 +88,10 @@ class PooledBatchNorm(nn.BatchNorm2d):
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """BatchNorm, or GroupNorm with as many groups as leave 4 channels to each, 32 at most."""
+    """BatchNorm, GroupNorm of as many groups as leave 4 channels to each (32 at most), or none."""
     assert norm in NORMS, norm
+    if norm == "none":
+        return nn.Identity()
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     fitting = (g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels // g >= 4)

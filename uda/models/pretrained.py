@@ -1,17 +1,17 @@
-"""Published weights for a backbone: either every tensor is filled or it is an error.
+"""Published weights for a network: either every tensor is filled or it is an error.
 
 Weights that silently fail to load cost tens of points of mIoU and look like a bad method.
 """
 
 import importlib.util
-import pickle
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -26,22 +26,22 @@ def load_pretrained(model: DeepLabV3Plus, config: ModelConfig) -> None:
     """Fills `model` as `config.pretrained` says; "" means nothing is to be loaded.
 
     A checkpoint folder fills the whole network, strictly; anything else its backbone. A file's keys
-    must be those of torchvision or timm. Only the classifier's keys may be extra, and only
-    `num_batches_tracked` may be absent (files older than that counter lack it; nothing reads it).
-    Raises UserError naming the keys otherwise.
+    must be those of torchvision or timm, at its top or in an entry "state_dict" or "model". Only
+    the classifier's keys may be extra, and only `num_batches_tracked` may be absent (files older
+    than that counter lack it; nothing reads it). Raises UserError naming the keys otherwise.
     """
     if not config.pretrained:
         return
     path = check_pretrained(config)
     state = read_state_dict(path)
     if Path(config.pretrained).is_dir():
-        _fill(model, state, f"{path} for this network")
+        fill(model, state, f"{path} for this network")
         return
     if config.pretrained == "package":
         state = PACKAGES[config.backbone].rename(state)
     prefixes = find_backbone(config.backbone).classifier_prefixes
     state = {key: value for key, value in state.items() if not key.startswith(prefixes)}
-    _fill(model.encoder, state, f"{path} for backbone {config.backbone}")
+    fill(model.encoder, state, f"{path} for backbone {config.backbone}")
 
 
 def check_pretrained(config: ModelConfig) -> Path:
@@ -63,18 +63,74 @@ def check_pretrained(config: ModelConfig) -> Path:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """A state dict on the CPU; runs no code from the file. UserError if it is anything else."""
+    """A state dict on the CPU, of a safetensors file or of any file that torch has ever saved.
+
+    A checkpoint that holds it under "state_dict" or "model", beside an optimiser and the like, does
+    as well. No code from the file is run.
+
+    Raises:
+        UserError: anything else, however damaged or malicious: one line.
+    """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"pretrained: {path} is no readable state dict: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        found = sorted(map(str, state))[:5] if isinstance(state, dict) else type(state).__name__
-        raise UserError(f"pretrained: {path} holds {found}, want a plain state dict of tensors")
+        loaded = _load(path)
+    except Exception as error:  # a damaged pickle makes the reader trip in every way there is
+        raise UserError(f"weights {path}: no readable state dict ({_reason(error)})") from None
+    state = loaded
+    if isinstance(loaded, dict) and not _is_state_dict(loaded):
+        nested = (loaded.get(name) for name in _WRAPPERS)
+        state = next((value for value in nested if isinstance(value, dict)), loaded)
+    if not _is_state_dict(state):
+        raise UserError(
+            f"weights {path}: holds {_contents(state)}, want a plain state dict of tensors, or one "
+            f"in an entry {' or '.join(map(repr, _WRAPPERS))}"
+        )
     return dict(state)
+
+
+_WRAPPERS = ("state_dict", "model")
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with warnings.catch_warnings():
+        # Of unusual pickle protocols and of TorchScript: what is wrong with those, an error tells.
+        warnings.simplefilter("ignore")
+        # No mmap: files of before 2020 are no zip archives, which mapping needs.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+
+
+def _is_state_dict(value: Any) -> bool:
+    """Whether it is a dictionary of ordinary tensors with memory by name, and not an empty one."""
+    return (
+        isinstance(value, dict)
+        and len(value) > 0
+        and all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_complex() or value.is_quantized)
+    )
+
+
+def _contents(value: Any) -> str:
+    if not isinstance(value, dict):
+        return type(value).__name__
+    return _some(sorted(map(repr, value))) if value else "an empty dict"
+
+
+def _reason(error: Exception) -> str:
+    """What torch or safetensors says in one line, without torch's advice to run the file's code."""
+    text = " ".join(str(error).split())
+    if refused := re.search(r"GLOBAL (\S+)", text):
+        return f"it names {refused[1]!r}, which is neither a tensor nor plain data and was not run"
+    kind = type(error).__name__
+    return kind if not text or "weights_only" in text else f"{kind}: {text.split('. ')[0]}"[:200]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +161,31 @@ def _package_file(backbone: str) -> Path:
     return path
 
 
-def _fill(module: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    wanted = module.state_dict()
-    required = {key for key in wanted if not key.endswith("num_batches_tracked")}
+def fill(module: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Every tensor of `module` from `state`; only `num_batches_tracked` may be absent.
+
+    Raises:
+        UserError: another difference, or values that are not finite, naming `origin` and the keys.
+    """
+    own = module.state_dict()
+    assert not any(value.is_meta for value in own.values()), "want a model with memory, not meta"
+    optional = {key for key in own if key.endswith("num_batches_tracked")}
+    check_fits(state, {k: v for k, v in own.items() if k in state or k not in optional}, origin)
+    if broken := [key for key, value in state.items() if not value.float().isfinite().all()]:
+        raise UserError(f"weights {origin}: not finite: {_some(broken)}; want those of a sane run")
+    module.load_state_dict(state, strict=False)
+    loaded = module.state_dict()
+    for key, value in state.items():
+        assert torch.equal(loaded[key].cpu(), value.to(loaded[key].dtype)), f"{key} did not load"
+
+
+def check_fits(state: dict[str, Tensor], wanted: dict[str, Tensor], origin: str) -> None:
+    """UserError naming `origin` and the keys unless both have the same keys with the same shapes.
+
+    Of `wanted` only the shapes are read.
+    """
     problems = {
-        "missing": sorted(required - state.keys()),
+        "missing": sorted(wanted.keys() - state.keys()),
         "unexpected": sorted(state.keys() - wanted.keys()),
         "wrong shape": [
             f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -119,16 +195,12 @@ def _fill(module: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     }
     found = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
     if found:
-        raise UserError(f"pretrained: {origin} does not fit: {'; '.join(found)}")
-    assert not any(value.is_meta for value in wanted.values()), "want a model with memory, not meta"
-    module.load_state_dict(state, strict=False)
-    loaded = module.state_dict()
-    for key, value in state.items():
-        assert torch.equal(loaded[key].cpu(), value.to(loaded[key].dtype)), f"{key} did not load"
+        raise UserError(f"weights {origin}: do not fit: {'; '.join(found)}")
 
 
 def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    shown = (key if key.isprintable() else repr(key) for key in keys[:3])  # a file may hold any
+    return ", ".join(shown) + (", ..." if len(keys) > 3 else "")
 
 
 # Blocks per stage of EfficientNet-B0 and Lite0 (Tan and Le, 1905.11946 table 1).
