@@ -1,5 +1,7 @@
 """Slow, obvious versions of what `uda` computes fast, written from the definitions."""
 
+from fractions import Fraction
+
 import numpy as np
 
 
@@ -145,3 +147,61 @@ def class_mix_masks(labels: np.ndarray, tickets: np.ndarray) -> np.ndarray:
         for y, x in np.ndindex(*label.shape):
             masks[b, y, x] = label[y, x] in chosen
     return masks
+
+
+CITYSCAPES_CATEGORIES = {
+    "void": [0, 1, 2, 3, 4, 5, 6],
+    "flat": [7, 8, 9, 10],
+    "construction": [11, 12, 13, 14, 15, 16],
+    "object": [17, 18, 19, 20],
+    "nature": [21, 22],
+    "sky": [23],
+    "human": [24, 25],
+    "vehicle": [26, 27, 28, 29, 30, 31, 32, 33],
+}
+CITYSCAPES_SCORED = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+CITYSCAPES_MEAN_SIZES = {
+    24: 3462.4756337644,
+    25: 3930.4788056518,
+    26: 12794.0202738185,
+    27: 27855.1264367816,
+    28: 35732.1511111111,
+    31: 67583.7075812274,
+    32: 6298.7200839748,
+    33: 4672.3249222261,
+}
+
+
+def official_iou(images: list[tuple[np.ndarray, np.ndarray]], members: list[int]) -> float | None:
+    """IoU of a set of scored Cityscapes ids over (prediction, label) maps; pixel by pixel."""
+    members = [k for k in members if k in CITYSCAPES_SCORED]
+    hits = union = 0
+    for prediction, label in images:
+        for p, t in zip(prediction.ravel().tolist(), label.ravel().tolist(), strict=True):
+            if t in CITYSCAPES_SCORED and (p in members or t in members):
+                union += 1
+                hits += p in members and t in members
+    return hits / union if union else None
+
+
+def official_instance_iou(
+    images: list[tuple[np.ndarray, np.ndarray, np.ndarray]], truths: list[int], members: list[int]
+) -> float | None:
+    """iIoU over (prediction, label, instances) maps, in fractions; instance by instance.
+
+    `truths` are the scored ids whose instances count, `members` the ids that are right on them.
+    """
+    hits = misses = Fraction(0)
+    false_positives = 0
+    for prediction, label, instances in images:
+        for instance in sorted(set(instances.ravel().tolist())):
+            if instance > 1000 and instance // 1000 in truths:
+                predicted = prediction[instances == instance].tolist()
+                share = Fraction(sum(p in members for p in predicted), len(predicted))
+                weight = Fraction(CITYSCAPES_MEAN_SIZES[instance // 1000])
+                hits += weight * share
+                misses += weight * (1 - share)
+        for p, t in zip(prediction.ravel().tolist(), label.ravel().tolist(), strict=True):
+            false_positives += p in members and t in CITYSCAPES_SCORED and t not in members
+    whole = hits + misses + false_positives
+    return float(hits / whole) if whole else None

@@ -9,14 +9,11 @@ images, actors or ranks does not depend on their order.
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from jaxtyping import Int64, Shaped
-from torch import Tensor
+from jaxtyping import Int64
 
 from uda.classes import IGNORE, NUM_CLASSES, ClassList
+from uda.counting import Values, count_pairs
 from uda.types import UserError
-
-LabelMap = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
 
 
 def _no_counts() -> np.ndarray:
@@ -39,23 +36,14 @@ class Confusion:
         return cls(np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64))
 
     @classmethod
-    def of(cls, prediction: LabelMap, label: LabelMap) -> "Confusion":
+    def of(cls, prediction: Values, label: Values) -> "Confusion":
         """Counts of one image or of a batch, two arrays or tensors of the same shape.
 
         `label` holds trainIds, 255 = ignored. `prediction` holds trainIds, 255 = none of the 19.
         Any other value is an error, also below ignored labels: it shows a wrong label table.
-        Tensors are counted on the device where they are.
+        A label on a GPU is counted there.
         """
-        if prediction.shape != label.shape:
-            raise UserError(
-                f"prediction: got shape {tuple(prediction.shape)}, want that of the label, "
-                f"{tuple(label.shape)}"
-            )
-        # One histogram of pairs of bytes, without masks: 10 times faster than leaving out the
-        # ignored pixels first (2 instead of 25 ms for 1024x2048 on one core).
-        pairs = _bytes_of(label, "label").to(torch.int32).mul_(256)
-        pairs += _bytes_of(prediction, "prediction").to(pairs.device)
-        counts = torch.bincount(pairs.reshape(-1), minlength=256 * 256).view(256, 256).cpu().numpy()
+        counts = count_pairs(prediction, label, want="0..18 or 255")
         _check_values(counts.sum(axis=1), "label", "ignored")
         _check_values(counts.sum(axis=0), "prediction", "none of the classes")
         rows = counts[:NUM_CLASSES]
@@ -110,24 +98,6 @@ class Confusion:
         if self.num_pixels == 0:
             return float("nan")
         return int(self.merged(class_list).matrix.trace()) / self.num_pixels
-
-
-def _bytes_of(values: LabelMap, name: str) -> Tensor:
-    """The same values as a contiguous uint8 tensor; values that are not bytes are an error."""
-    if isinstance(values, np.ndarray):
-        # PyTorch lacks most unsigned types and warns about memory that it may not write to.
-        if values.dtype.kind == "u" and values.dtype != np.uint8:
-            values = values.astype(np.int64)
-        tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-    else:
-        tensor = values
-    if tensor.is_floating_point():
-        raise TypeError(f"{name}: got {tensor.dtype}, want integers (class scores need an argmax)")
-    if tensor.dtype != torch.uint8 and tensor.numel():
-        lowest, highest = (int(bound) for bound in torch.aminmax(tensor))
-        if lowest < 0 or highest > 255:
-            raise UserError(f"{name}: got values {lowest}..{highest}, want 0..18 or 255")
-    return tensor.to(torch.uint8)
 
 
 def _check_values(counts: Int64[np.ndarray, "256"], name: str, meaning: str) -> None:

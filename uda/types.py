@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
 
@@ -38,6 +38,20 @@ class Sample:
     image: UInt8[np.ndarray, "H W 3"]
     label: UInt8[np.ndarray, "H W"] | None
     source_path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What people say is in an image. For evaluation alone: nothing that trains or selects has it.
+
+    `label` holds trainIds (0..18, 255 = ignore). Of data sets that have them, `label_ids` are the
+    ids of the Cityscapes table (0..33) and `instance_ids` its instances: 1000 * id + number, or
+    just the id where objects are not told apart.
+    """
+
+    label: UInt8[np.ndarray, "H W"]
+    label_ids: UInt8[np.ndarray, "H W"] | None = None
+    instance_ids: Int32[np.ndarray, "H W"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,31 @@
 """Cityscapes (Cordts et al., 2016): street scenes of 50 cities, 2048 x 1024.
 
 `root` holds leftImg8bit/SPLIT/CITY/FRAME_leftImg8bit.png and, of train and val,
-gtFine/SPLIT/CITY/FRAME_gtFine_labelIds.png. Terms: research and teaching, no redistribution.
+gtFine/SPLIT/CITY/FRAME_gtFine_labelIds.png, with FRAME_gtFine_instanceIds.png beside it.
+Terms: research and teaching, no redistribution.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from uda.classes import IGNORE, LABEL_IDS, NUM_CLASSES
 from uda.data.raw import (
+    check_pair,
+    check_same_size,
     check_split,
     file_stems,
     load_image,
     load_pair,
     need_folder,
     read_ids,
+    read_image,
+    read_wide_ids,
     train_ids,
 )
-from uda.types import Sample, UserError
+from uda.types import Sample, Truth, UserError
 
 # Raw id -> trainId. A licence plate has the id -1, which no PNG can hold: the authors' program does
 # not draw it, so that these pixels have the id of the car. Hence 255 is not among the ids.
@@ -32,6 +37,7 @@ _TRAIN_ID_TABLE = {train_id: train_id for train_id in (*range(NUM_CLASSES), IGNO
 _IMAGE = "_leftImg8bit"
 # In the order of preference. The second comes from the authors' csCreateTrainIdLabelImgs.
 _LABELS = {"_gtFine_labelIds": LABEL_ID_TABLE, "_gtFine_labelTrainIds": _TRAIN_ID_TABLE}
+_INSTANCES = "_gtFine_instanceIds"
 _LABELLED = ("train", "val")
 
 
@@ -67,12 +73,57 @@ class Cityscapes:
         return sorted(keys)
 
     def load(self, root: str, split: str, key: str) -> Sample:
-        city = key.partition("_")[0]
-        image_file = Path(root, "leftImg8bit", split, city, f"{key}{_IMAGE}.png")
+        image_file = _image_file(root, split, key)
         if split not in _LABELLED:
             return load_image(root, key, image_file)
-        label_file = _label_file(Path(root, "gtFine", split, city), key)
+        label_file = _label_file(Path(root, "gtFine", split, _city(key)), key)
         return load_pair(root, key, image_file, label_file, _read_label)
+
+    def truth_keys(self, root: str, split: str) -> list[str]:
+        """The frames that have a label file, whether or not their images are there."""
+        folder = self._label_folder(root, split)
+        keys = _frames(folder, [f"{end}.png" for end in _LABELS])
+        if not keys:
+            raise UserError(f"{folder}: got no labels, want CITY/CITY_*{next(iter(_LABELS))}.png")
+        return sorted(keys)
+
+    def truth(self, root: str, split: str, key: str) -> Truth:
+        """With label ids where the file has them, and instances where theirs lies beside it."""
+        folder = self._label_folder(root, split) / _city(key)
+        label_file, instance_file = _label_file(folder, key), folder / f"{key}{_INSTANCES}.png"
+        ids = read_ids(label_file)
+        table = _table_of(label_file)
+        label = train_ids(ids, table, label_file)
+        if table is not LABEL_ID_TABLE:
+            return Truth(label=label)
+        if not instance_file.is_file():
+            return Truth(label=label, label_ids=ids)
+        instance_ids = _read_instances(instance_file)
+        check_same_size(ids, instance_ids, label_file, instance_file)
+        return Truth(label=label, label_ids=ids, instance_ids=instance_ids)
+
+    def pair(self, root: str, split: str, key: str) -> tuple[UInt8[np.ndarray, "H W 3"], Truth]:
+        """Image and truth, each file decoded once."""
+        image_file = _image_file(root, split, key)
+        label_file = _label_file(self._label_folder(root, split) / _city(key), key)
+        check_pair(image_file, label_file)
+        image, truth = read_image(image_file), self.truth(root, split, key)
+        check_same_size(image, truth.label, image_file, label_file)
+        return image, truth
+
+    def _label_folder(self, root: str, split: str) -> Path:
+        check_split(self, root, split)
+        if split not in _LABELLED:
+            raise UserError(f"split: got {split}, want one with labels: {list(_LABELLED)}")
+        return need_folder(root, "gtFine", split)
+
+
+def _city(key: str) -> str:
+    return key.partition("_")[0]
+
+
+def _image_file(root: str, split: str, key: str) -> Path:
+    return Path(root, "leftImg8bit", split, _city(key), f"{key}{_IMAGE}.png")
 
 
 def _frames(folder: Path, suffixes: list[str]) -> set[str]:
@@ -94,5 +145,15 @@ def _label_file(folder: Path, key: str) -> Path:
 
 
 def _read_label(file: Path) -> UInt8[np.ndarray, "H W"]:
-    table = next(table for end, table in _LABELS.items() if file.stem.endswith(end))
-    return train_ids(read_ids(file), table, file)
+    return train_ids(read_ids(file), _table_of(file), file)
+
+
+def _table_of(file: Path) -> Mapping[int, int]:
+    return next(table for end, table in _LABELS.items() if file.stem.endswith(end))
+
+
+def _read_instances(file: Path) -> Int32[np.ndarray, "H W"]:
+    ids = read_wide_ids(file)
+    if (highest := int(ids.max())) >= 1000 * (1 + max(LABEL_ID_TABLE)):
+        raise UserError(f"{file}: instances: got {highest}, want 1000 * id + number, ids 0..33")
+    return ids
