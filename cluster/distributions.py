@@ -22,30 +22,35 @@ def write_distributions(
     file: Path,
     *,
     actors: int | None = None,
-    gpu: bool = False,
+    gpus_per_actor: float = 0.0,
     progress: bool = True,
     load: Callable[[str], SegmentationModel] = load_model,
 ) -> np.ndarray:
     """Writes what a checkpoint predicts for a folder of shards, for matched sampling.
 
     No label is read. Returns the predicted pixels of each image and class, (N, K) int64. `actors`,
-    `gpu` and `load` are those of `cluster.evaluate.evaluate`.
+    `gpus_per_actor` and `load` are those of `cluster.evaluate.evaluate`.
     """
     folder = open_shards(data)
     checkpoint_path, data_path = str(Path(checkpoint).absolute()), str(folder.path.absolute())
 
     def make() -> Work[np.ndarray]:
         model = load(checkpoint_path)
-        if gpu:
+        if gpus_per_actor:
             assert isinstance(model, torch.nn.Module)
             model.to("cuda")
         rows = ShardRows(data_path, labels=False)
-        threads = GPU_DECODE_THREADS if gpu else 0
+        threads = GPU_DECODE_THREADS if gpus_per_actor else 0
         return lambda indices: predict_distributions(model, rows, indices, decode_threads=threads)
 
     counts = np.zeros((len(folder), NUM_CLASSES), np.int64)
     for chunk, predicted in run_pool(
-        "distributions", make, len(folder), actors=actors, gpu=gpu, progress=progress
+        "distributions",
+        make,
+        len(folder),
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        progress=progress,
     ):
         counts[list(chunk)] = predicted
     write_predictions(file, folder, counts, str(checkpoint))

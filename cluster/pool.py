@@ -1,20 +1,22 @@
-"""A pool of Ray actors that look at samples: each loads a network once, takes work when it is free.
+"""A pool of Ray actors that look at samples: each loads a network, and takes work when it is free.
 
 Every sample's result arrives once. It depends neither on the number of actors nor on their order
 nor on actors that died on the way, whose work was given to others.
 """
 
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from tqdm import tqdm
 
+from cluster.room import count_actors
 from uda.types import UserError
 
 GPU_DECODE_THREADS = 2  # a GPU is quicker with an image than one thread is with decoding it
@@ -34,46 +36,126 @@ def run_pool(
     samples: int,
     *,
     actors: int | None,
-    gpu: bool,
+    gpus_per_actor: float = 0.0,
     progress: bool,
+    multiple_of: int = 1,
 ) -> Iterator[tuple[Chunk, Result]]:
-    """Chunks of the samples 0 .. samples - 1 in any order, each with its result.
+    """One `ActorPool.run` of a pool that is opened for it and closed after it."""
+    with ActorPool(actors=actors, gpus_per_actor=gpus_per_actor) as pool:
+        yield from pool.run(name, make, samples, progress=progress, multiple_of=multiple_of)
 
-    `make` makes in every actor the function that does the work. An actor has one CPU, with `gpu`
-    also one GPU; None: as many actors as the cluster has room for. `name` is for messages.
+
+class ActorPool:
+    """Actors that live from the first run to the end of the `with` block.
+
+    `actors` None: as many as the cluster has room for. `gpus_per_actor` 0 is the CPU; of 0.25,
+    four actors share a GPU, whose memory nobody divides for them.
     """
-    num_actors = _num_actors(name, actors, samples, gpu)
-    pool = _Pool(name, make, chunks_of(samples, num_actors), gpu=gpu)
-    bar = tqdm(total=samples, unit="image", desc=name, file=sys.stderr, disable=not progress)
-    done = 0
-    try:
-        with bar:
-            for _ in range(num_actors):
-                pool.start_actor()
-            while done < samples:
-                chunk, result = pool.next_result()
-                yield chunk, result
-                done += len(chunk)
-                bar.update(len(chunk))
-    finally:
-        pool.close()
+
+    def __init__(
+        self, *, actors: int | None = None, gpus_per_actor: float = 0.0, cpus_per_actor: float = 1.0
+    ) -> None:
+        self._wanted = actors
+        self._gpus = gpus_per_actor
+        self._cpus = cpus_per_actor
+        self._actors: list[Any] = []
+        self._run: _Run[Any] | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        name: str,
+        make: Callable[[], Work[Result]],
+        samples: int,
+        *,
+        progress: bool,
+        multiple_of: int = 1,
+    ) -> Iterator[tuple[Chunk, Result]]:
+        """Chunks of the samples 0 .. samples - 1 in any order, each with its result.
+
+        `make` makes in every actor the function that does the work; what an earlier run made there
+        is dropped. A chunk is a whole number of times `multiple_of` neighbours, but for the last.
+        A run that is not read to its end is over when the next one begins. `name` is for messages.
+        """
+        have = ray.cluster_resources()
+        num_actors = count_actors(name, self._wanted, have, self._cpus, self._gpus)
+        num_actors = max(1, min(num_actors, samples))
+        if self._run is not None:
+            self._run.end()
+        chunks = chunks_of(samples, num_actors, multiple_of)
+        run = self._run = _Run(self, name, make, chunks)
+        bar = tqdm(total=samples, unit="image", desc=name, file=sys.stderr, disable=not progress)
+        try:
+            with bar:
+                run.start(min(num_actors, len(chunks)))
+                for _ in chunks:
+                    chunk, result = run.next_result()
+                    yield chunk, result
+                    bar.update(len(chunk))
+        finally:
+            run.end()
+
+    def close(self) -> None:
+        """Ends all actors; a run that waits for them in another thread ends with an error."""
+        with self._lock:
+            self._closed = True
+            actors = self._actors.copy()
+            self._actors.clear()
+        for actor in actors:
+            ray.kill(actor)
+
+    @property
+    def actors(self) -> list[Any]:
+        """Those that have been started, as Ray's handles."""
+        return self._actors.copy()
+
+    def start_actor(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the pool of actors is closed")
+            actor_class: Any = ray.remote(_Worker)
+            options = {"num_cpus": self._cpus, "num_gpus": self._gpus}
+            actor = actor_class.options(**options).remote(max(1, int(self._cpus)))
+            self._actors.append(actor)
+            return actor
+
+    def end_actor(self, actor: Any) -> None:
+        with self._lock:
+            if actor in self._actors:  # else `close` was here
+                self._actors.remove(actor)
+        ray.kill(actor)
 
 
-def chunks_of(samples: int, actors: int) -> list[Chunk]:
-    """The indices 0 .. samples - 1 in chunks of neighbours, which lie side by side in a shard."""
-    size = max(1, min(_MAX_CHUNK, samples // (actors * _CHUNKS_PER_ACTOR)))
+def chunks_of(samples: int, actors: int, multiple_of: int = 1) -> list[Chunk]:
+    """The indices 0 .. samples - 1 in chunks of neighbours, which lie side by side in a shard.
+
+    All chunks but the last are a whole number of times `multiple_of` long.
+    """
+    size = min(_MAX_CHUNK, samples // (actors * _CHUNKS_PER_ACTOR))
+    size = max(1, size // multiple_of) * multiple_of
     return [tuple(range(start, min(start + size, samples))) for start in range(0, samples, size)]
 
 
 class _Worker:
     """Holds what is expensive to make, and does the chunks that it is given."""
 
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)  # more than its CPUs would disturb the others
+
     def prepare(self, make: Callable[[], Work[Any]]) -> None:
         """Not in the constructor, whose errors Ray reports without the original exception."""
-        torch.set_num_threads(1)  # an actor has one CPU; more threads than that disturb the others
+        self._work: Work[Any] | None = None  # the old network makes room before the new one comes
         self._work = make()
 
     def work(self, chunk: Chunk) -> Any:
+        assert self._work is not None
         return self._work(chunk)
 
 
@@ -83,40 +165,53 @@ class _Call:
 
     actor: Any
     chunk: Chunk
+    is_old: bool = False  # the actor was there before this run, and may be dead since long ago
 
 
-class _Pool(Generic[Result]):
-    """Actors and what they are doing. Only an actor that is ready is given a chunk.
+class _Run(Generic[Result]):
+    """What is to be done and who does what. Only an actor that is ready is given a chunk.
 
     So a cluster with less room than asked for, or one that shrinks, is slower but never stuck:
     actors that wait for a place hold no work.
     """
 
     def __init__(
-        self, name: str, make: Callable[[], Work[Result]], chunks: Sequence[Chunk], *, gpu: bool
+        self,
+        pool: ActorPool,
+        name: str,
+        make: Callable[[], Work[Result]],
+        chunks: Sequence[Chunk],
     ) -> None:
+        self._pool = pool
         self._name = name
         self._make = ray.put(make)
-        self._gpu = gpu
         self._waiting = deque(chunks)
         self._calls: dict[Any, _Call] = {}
         self._losses: Counter[Chunk] = Counter()
+        self._ended = False
 
-    def start_actor(self) -> None:
-        actor_class: Any = ray.remote(_Worker)
-        actor = actor_class.options(num_cpus=1, num_gpus=1 if self._gpu else 0).remote()
-        self._calls[actor.prepare.remote(self._make)] = _Call(actor, ())
+    def start(self, num_actors: int) -> None:
+        """All actors of the pool get ready: one that was left out might hold another's place."""
+        old = self._pool.actors
+        for actor in old:
+            self._prepare(actor, is_old=True)
+        for _ in range(num_actors - len(old)):
+            self._prepare(self._pool.start_actor())
 
     def next_result(self) -> tuple[Chunk, Result]:
         """Some chunk and its result; waits for it."""
         while True:
+            if self._ended:
+                raise RuntimeError(f"{self._name}: the actors were given other work")
             (done,), _ = ray.wait(list(self._calls), num_returns=1)
             call = self._calls.pop(done)
             try:
                 result = ray.get(done)
             except (RayActorError, OutOfMemoryError) as error:
+                self._pool.end_actor(call.actor)
+                replacement = self._pool.start_actor()  # first of all: not where the pool is closed
                 self._lost(call, error)
-                self.start_actor()
+                self._prepare(replacement)
                 continue
             except RayTaskError as error:
                 if isinstance(error.cause, UserError):
@@ -126,32 +221,28 @@ class _Pool(Generic[Result]):
             if call.chunk:
                 return call.chunk, result
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Actors that are not done with a chunk end; the others are free for other work."""
+        self._ended = True
         for call in self._calls.values():
-            ray.kill(call.actor)
+            if call.chunk:
+                self._pool.end_actor(call.actor)
         self._calls.clear()
 
+    def _prepare(self, actor: Any, *, is_old: bool = False) -> None:
+        self._calls[actor.prepare.remote(self._make)] = _Call(actor, (), is_old)
+
     def _give_work(self, actor: Any) -> None:
-        """The next chunk, or the end: an actor that nobody refers to is stopped by Ray."""
         if self._waiting:
             chunk = self._waiting.popleft()
             self._calls[actor.work.remote(chunk)] = _Call(actor, chunk)
 
     def _lost(self, call: _Call, error: Exception) -> None:
+        if call.is_old:
+            return  # what it died of may have been another run's
         self._losses[call.chunk] += 1
         if self._losses[call.chunk] >= _MAX_ATTEMPTS:
             what = f"the samples {call.chunk}" if call.chunk else "loading the network"
             raise RuntimeError(f"{self._name}: {what} ended {_MAX_ATTEMPTS} actors") from error
         if call.chunk:
             self._waiting.appendleft(call.chunk)
-
-
-def _num_actors(name: str, wanted: int | None, samples: int, gpu: bool) -> int:
-    """At least 1, not more than samples; UserError where the cluster could never start one."""
-    resource = "GPU" if gpu else "CPU"
-    room = int(ray.cluster_resources().get(resource, 0))
-    if wanted is not None and wanted < 1:
-        raise UserError(f"actors: got {wanted}, want 1 or more")
-    if room < 1:
-        raise UserError(f"{name}: got a cluster without {resource}, want one per actor")
-    return max(1, min(wanted or room, room, samples))

@@ -40,31 +40,34 @@ def start_ray(needed_cpus: float, address: str | None = None) -> Iterator[None]:
         yield
 
 
-def check_resources(workers: int, cpus_per_worker: float, gpus: int = 0) -> None:
-    """UserError unless Ray has the CPUs of the workers and of reading, and `gpus` GPUs in all.
+def check_resources(
+    workers: int, cpus_per_worker: float, gpus: int = 0, *, actors: int = 0
+) -> None:
+    """UserError unless Ray has the CPUs of the workers, of reading and of `actors` that validate.
 
-    Ray itself would wait for what never comes.
+    And `gpus` GPUs in all. Ray itself would wait for what never comes.
     """
-    compare_resources(ray.cluster_resources(), workers, cpus_per_worker, gpus)
+    compare_resources(ray.cluster_resources(), workers, cpus_per_worker, gpus, actors)
 
 
 def compare_resources(
-    have: Mapping[str, float], workers: int, cpus_per_worker: float, gpus: int
+    have: Mapping[str, float], workers: int, cpus_per_worker: float, gpus: int, actors: int = 0
 ) -> None:
     """The rule of `check_resources` for given resources."""
-    cpus = required_cpus(workers, cpus_per_worker)
+    cpus = required_cpus(workers, cpus_per_worker, actors)
     if have.get("CPU", 0) < cpus:
+        validate = f" + {actors} to validate" if actors else ""
         raise UserError(
             f"CPUs: got {have.get('CPU', 0):g} in the cluster, want {cpus:g} "
-            f"({workers} workers x {cpus_per_worker:g} + {DATA_CPUS} to read data)"
+            f"({workers} workers x {cpus_per_worker:g} + {DATA_CPUS} to read data{validate})"
         )
     if have.get("GPU", 0) < gpus:
         raise UserError(f"GPUs: got {have.get('GPU', 0):g} in the cluster, want {gpus}")
 
 
-def required_cpus(workers: int, cpus_per_worker: float) -> float:
-    """Logical CPUs that training needs."""
-    return workers * cpus_per_worker + DATA_CPUS
+def required_cpus(workers: int, cpus_per_worker: float, actors: int = 0) -> float:
+    """Logical CPUs that training needs, with so many actors that validate."""
+    return workers * cpus_per_worker + DATA_CPUS + actors
 
 
 @contextmanager

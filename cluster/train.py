@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from cluster.errors import forget_errors, keep_input_error, kept_input_error, plain_error
 from cluster.ingest import open_ingest, worker_crops
+from cluster.scores import Validation, open_validator
 from cluster.worker import STOP_FILE, RayWorker
 from uda.checkpoint import last_step
 from uda.data.loader import PairLoader, Share
@@ -46,21 +48,34 @@ class Scaling:
     cpus_per_worker: float = 1.0
 
 
-def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
+def train(
+    run: Run, scaling: Scaling, *, validation: Validation | None = None, progress: bool = True
+) -> int:
     """Trains on the cluster that Ray is connected to; returns the number of finished steps.
 
     The first Ctrl-C lets the workers save and stop at the next line they log (every
     `runtime.log_every` steps), which is where they agree; the second one aborts.
+
+    With `validation`, checkpoints are scored meanwhile; those that still wait when all steps are
+    done are scored before this returns, or when the run is resumed (also after a Ctrl-C here).
 
     Raises:
         UserError: an input cannot be read.
         TrainingError: training cannot go on, in one line.
     """
     run.create()
+    with open_validator(run, validation) if validation else nullcontext() as validator:
+        steps = _fit(run, scaling, validation is not None, progress)
+        if validator and steps >= run.config.steps:
+            validator.finish()
+    return steps
+
+
+def _fit(run: Run, scaling: Scaling, mark_waiting: bool, progress: bool) -> int:
     stop_file = run.folder / STOP_FILE
     stop_file.unlink(missing_ok=True)
     forget_errors(run.folder)
-    trainer = _trainer(run, scaling)
+    trainer = _trainer(run, scaling, mark_waiting)
     outcome: dict[str, Any] = {}
     finished = threading.Event()
 
@@ -90,15 +105,21 @@ def train(run: Run, scaling: Scaling, *, progress: bool = True) -> int:
     return int(outcome["steps"])
 
 
-def _trainer(run: Run, scaling: Scaling) -> TorchTrainer:
+def _trainer(run: Run, scaling: Scaling, mark_waiting: bool) -> TorchTrainer:
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ingest = open_ingest(run.config, run.data)
     resources: dict[str, float] = {"CPU": scaling.cpus_per_worker}
     if scaling.gpu:
         resources["GPU"] = 1
+    settings = {
+        "run": run,
+        "ingest": ingest,
+        "folder": os.getcwd(),
+        "mark_waiting": mark_waiting,
+    }
     return TorchTrainer(
         _work,  # type: ignore[arg-type]  # Ray's annotation knows no return value
-        train_loop_config={"run": run, "ingest": ingest, "folder": os.getcwd()},
+        train_loop_config=settings,
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers, use_gpu=scaling.gpu, resources_per_worker=resources
@@ -130,7 +151,9 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
                 # Ray gives each worker its share of the cores; more threads would fight over them.
                 own = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
                 torch.set_num_threads(max(1, int(own)))
-            return {"steps": train_loop(run.config, worker, feed, run.provenance)}
+            waits = settings["mark_waiting"]
+            steps = train_loop(run.config, worker, feed, run.provenance, mark_waiting=waits)
+            return {"steps": steps}
     except TrainingError as error:
         # All workers see it at once, and it would come again: returned rather than raised,
         # which would make Ray restart the workers.

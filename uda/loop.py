@@ -108,8 +108,12 @@ def _tag(term: str) -> str:
     return term if term.startswith(HEALTH) else f"loss/{term}"
 
 
-def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> int:
+def train(
+    config: Config, worker: Worker, data: Batches, provenance: dict, *, mark_waiting: bool = False
+) -> int:
     """Trains until `config.steps` or until asked to stop; returns the number of finished steps.
+
+    With `mark_waiting` every checkpoint says that it waits for evaluation, see `TrainState.save`.
 
     Raises:
         TrainingError: a loss is not finite, or the workers found different checkpoints. No
@@ -146,7 +150,9 @@ def train(config: Config, worker: Worker, data: Batches, provenance: dict) -> in
             if done or state.step % config.runtime.checkpoint_every == 0:
                 _check_finite_since(meter, state, worker)
                 _check_weights(state)
-                worker.report(state.step, lambda folder: state.save(folder, provenance))
+                worker.report(
+                    state.step, lambda folder: state.save(folder, provenance, waits=mark_waiting)
+                )
             if done:
                 break
     return state.step

@@ -1,0 +1,159 @@
+"""Scoring a run's checkpoints beside its training, which never waits for it. Nothing of Ray here.
+
+A checkpoint that waits for evaluation is marked so before it gets its name. When it is scored, the
+result is written into it, then logged, then the mark is removed: after a crash, whatever is still
+marked comes again, and is logged once.
+"""
+
+import json
+import math
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from uda.checkpoint import WAITING_FILE, prune, step_of, waiting_checkpoints
+from uda.journal import TENSORBOARD_FOLDER, Journal
+from uda.report import write_json
+from uda.types import UserError
+
+EVALUATION_FILE = "evaluation.json"  # in the checkpoint: its scalars, or why there are none
+VALIDATION_FILE = "validation.jsonl"
+VALIDATION_FOLDER = f"{TENSORBOARD_FOLDER}/validation"
+
+_POLL_S = 0.5
+_CANCEL_S = 30  # for a score to end that was cancelled
+
+Score = Callable[[Path], Mapping[str, float | None]]
+
+
+class Validator:
+    """Scores waiting checkpoints, oldest first, in a thread that lives as long as the `with` block.
+
+    Where `score` fails, that is said and noted, and the rest goes on.
+
+    - `score`: the scalars of a checkpoint by their TensorBoard tag; None and NaN are left out.
+    - `cancel` makes a `score` that is under way raise, whatever it is.
+    - `keep`: how many of the run's checkpoints stay, see `uda.checkpoint.prune`.
+    - `data` names what is scored on; a kept result is of use only if it was the same.
+    """
+
+    def __init__(
+        self, run: Path, score: Score, *, cancel: Callable[[], None], keep: int, data: str
+    ) -> None:
+        self._run = run
+        self._score = score
+        self._cancel = cancel
+        self._keep = keep
+        self._data = data
+        self._journal: Journal | None = None
+        self._training_is_over = threading.Event()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="validation", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops at once. What still waits keeps its mark, and the user is told."""
+        self._stopping.set()
+        if not self._ended.is_set():
+            self._cancel()
+            self._ended.wait(_CANCEL_S)
+        if waiting := waiting_checkpoints(self._run):
+            _say(f"{_counted(len(waiting))} left to score; --resume with --val does it")
+
+    def finish(self) -> None:
+        """Waits until all checkpoints are scored; for when the training has come to its end."""
+        self._training_is_over.set()
+        if waiting := waiting_checkpoints(self._run):
+            _say(f"scoring {_counted(len(waiting))} before the end; Ctrl-C leaves that to --resume")
+        # Not Thread.join: interrupted by Ctrl-C, it takes a running thread for an ended one.
+        while not self._ended.wait(_POLL_S):
+            pass
+
+    def _work(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if is_last_look := self._training_is_over.is_set():
+                    prune(self._run, self._keep)  # before, the workers do it whenever they save
+                if waiting := waiting_checkpoints(self._run):
+                    self._evaluate(waiting[0])
+                elif is_last_look:
+                    break
+                else:
+                    self._stopping.wait(_POLL_S)
+        except OSError as error:  # a full disk, say, which training will hear of as well
+            _say(f"validation stops: {error}")
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+            self._ended.set()
+
+    def _evaluate(self, checkpoint: Path) -> None:
+        result = read_evaluation(checkpoint)
+        if result is None or result["data"] != self._data:
+            result = self._new_result(checkpoint)
+            if result is None:
+                return
+            write_json(checkpoint / EVALUATION_FILE, result)
+        if "scalars" in result:
+            self._log(result["step"], result["scalars"])
+        (checkpoint / WAITING_FILE).unlink()
+
+    def _new_result(self, checkpoint: Path) -> dict[str, Any] | None:
+        """What goes into the checkpoint; None where this was stopped."""
+        result = {"step": step_of(checkpoint), "data": self._data}
+        try:
+            scalars = self._score(checkpoint)
+        except Exception as error:  # whatever it is, it must not end the training
+            if self._stopping.is_set():
+                return None
+            reason = _reason(error)
+            _say(f"{checkpoint.name} has no score: {reason}")
+            return result | {"error": reason}
+        known = {k: v for k, v in scalars.items() if v is not None and math.isfinite(v)}
+        return result | {"scalars": known}
+
+    def _log(self, step: int, scalars: Mapping[str, float]) -> None:
+        if self._journal is None:
+            # Oldest first: what was logged from here on was cut short by a crash, or is of
+            # checkpoints that somebody has removed to train on from an earlier one.
+            self._journal = Journal(
+                self._run,
+                step - 1,
+                scalars_file=VALIDATION_FILE,
+                tensorboard_folder=VALIDATION_FOLDER,
+            )
+        self._journal.write(step, scalars)
+        self._journal.flush()
+
+
+def read_evaluation(checkpoint: Path) -> dict[str, Any] | None:
+    """What a validator wrote into a checkpoint: step, data, and scalars or an error."""
+    try:
+        return json.loads((checkpoint / EVALUATION_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:  # the machine went down before all of it was on the disk
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """One line; of an error that was raised in an actor, the last one says what it was."""
+    text = str(error).strip().splitlines() or ["no message"]
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{text[-1]}"[:300]
+
+
+def _say(message: str) -> None:
+    tqdm.write(f"uda: {message}", file=sys.stderr)
+
+
+def _counted(checkpoints: int) -> str:
+    return f"{checkpoints} checkpoint{'' if checkpoints == 1 else 's'}"
