@@ -7,8 +7,6 @@ from pathlib import Path
 from uda.arguments import (
     DONE,
     INTERRUPTED,
-    add_distributions,
-    add_evaluate,
     add_inspect,
     add_prepare,
     add_train,
@@ -17,6 +15,17 @@ from uda.arguments import (
     run_prepare,
     run_verb,
     say_where_it_starts,
+)
+from uda.scoring_arguments import (
+    add_actors,
+    add_convert,
+    add_distributions,
+    add_evaluate,
+    add_predict,
+    gpus_per_actor,
+    inference_of,
+    open_evaluation,
+    print_now,
 )
 
 _DESCRIPTION = """\
@@ -58,14 +67,22 @@ def _parser() -> argparse.ArgumentParser:
     train = add_train(verbs)
     train.add_argument("--workers", type=int, default=1, metavar="N", help="default: 1")
     train.add_argument("--cpus-per-worker", type=int, default=1, metavar="N", help="default: 1")
+    train.add_argument("--val", metavar="SHARDS", help="with labels: score every checkpoint on "
+                       "them meanwhile, for TensorBoard and RUN/validation.jsonl")  # fmt: skip
+    train.add_argument("--val-actors", type=int, default=1, metavar="N",
+                       help="processes that score, each with a CPU; default: 1")  # fmt: skip
+    train.add_argument("--val-gpus", type=float, default=0.0, metavar="FRACTION",
+                       help="of each of them, such as 0.5; default: 0, the CPU")  # fmt: skip
     train.set_defaults(run=_train)
-    evaluate = add_evaluate(verbs, predictions=True)
-    evaluate.add_argument("--actors", type=int, help="default: as many as the cluster has room for")
-    evaluate.set_defaults(run=_evaluate)
-    distributions = add_distributions(verbs)
-    distributions.add_argument("--actors", type=int,
-                               help="default: as many as the cluster has room for")  # fmt: skip
-    distributions.set_defaults(run=_distributions)
+    for add, run in (
+        (add_evaluate, _evaluate),
+        (add_predict, _predict),
+        (add_distributions, _distributions),
+    ):
+        verb = add(verbs)
+        add_actors(verb)
+        verb.set_defaults(run=run)
+    add_convert(verbs)
     return parser
 
 
@@ -95,19 +112,30 @@ def _train(arguments: argparse.Namespace) -> int:
         num_workers=arguments.workers,
         resume=arguments.resume,
     )
+    from cluster.room import required_gpus
     from cluster.runtime import check_resources, required_cpus, start_ray
+    from cluster.scores import open_validation
     from cluster.train import Scaling, train
+    from uda.types import UserError
 
+    actors, fraction = arguments.val_actors, arguments.val_gpus
+    validation = None
+    if arguments.val:
+        validation = open_validation(run, arguments.val, actors=actors, gpus_per_actor=fraction)
+    elif (actors, fraction) != (1, 0):
+        raise UserError("--val-actors, --val-gpus: got them without --val SHARDS")
     scaling = Scaling(
         num_workers=arguments.workers,
         gpu=arguments.gpu,
         cpus_per_worker=arguments.cpus_per_worker,
     )
     say_where_it_starts(arguments.resume, last_step(run.folder))
-    with start_ray(needed_cpus=required_cpus(scaling.num_workers, scaling.cpus_per_worker)):
-        gpus = scaling.num_workers if scaling.gpu else 0
-        check_resources(scaling.num_workers, scaling.cpus_per_worker, gpus)
-        step = train(run, scaling)
+    actors = actors if validation else 0
+    place = (scaling.num_workers, scaling.cpus_per_worker)
+    with start_ray(needed_cpus=required_cpus(*place, actors)):
+        gpus = (scaling.num_workers if scaling.gpu else 0) + required_gpus(actors, fraction)
+        check_resources(*place, gpus, actors=actors)
+        step = train(run, scaling, validation=validation)
     if step < config.steps:
         print(f"stopped at step {step} of {config.steps}; continue with --resume", file=sys.stderr)
         return INTERRUPTED
@@ -117,40 +145,65 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
-    from uda.classes import find_class_list
-    from uda.data.shards import open_shards
-    from uda.report import check_json_file, show_report
-    from uda.types import UserError
+    from uda.report import show_report
 
-    if (arguments.checkpoint is None) == (arguments.predictions is None):
-        raise UserError(
-            "evaluate: want CHECKPOINT DATA, or --predictions DIR DATA; "
-            f"got {'both' if arguments.checkpoint else f'only {arguments.data}'}"
-        )
-    check_json_file(arguments.json)
-    classes = find_class_list(arguments.classes) if arguments.classes else None
-    open_shards(arguments.data)  # a mistake shows here in a second, before Ray starts
+    # A mistake shows here in a second, before Ray starts.
+    examples, class_list, inference = open_evaluation(arguments)
+    gpus = gpus_per_actor(arguments)
     if arguments.checkpoint:
         load_model(arguments.checkpoint)
     from cluster.evaluate import evaluate, evaluate_predictions
     from cluster.runtime import start_ray
 
+    as_segmentron = inference.protocol == "segmentron"
     with start_ray(needed_cpus=1):
-        common = {"class_list": classes, "actors": arguments.actors}
         if arguments.predictions:
             report = evaluate_predictions(
-                arguments.predictions, arguments.data, ids=arguments.ids, **common
+                arguments.predictions,
+                examples,
+                ids=arguments.ids,
+                class_list=class_list,
+                num_worst=arguments.worst,
+                actors=arguments.actors,
             )
         else:
             report = evaluate(
                 arguments.checkpoint,
-                arguments.data,
-                scales=arguments.scales,
-                flip=arguments.flip,
-                gpu=arguments.gpu,
-                **common,
+                examples,
+                inference,
+                class_list=class_list,
+                num_worst=arguments.worst,
+                png=arguments.png,
+                say=print_now if as_segmentron else None,
+                actors=arguments.actors,
+                gpus_per_actor=gpus,
+                progress=not as_segmentron,  # its lines are its progress
             )
     show_report(report, arguments.json)
+    return DONE
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import load_model
+    from uda.data.image_files import ImageFiles
+
+    inference, gpus = inference_of(arguments), gpus_per_actor(arguments)
+    images = ImageFiles(arguments.images, without=arguments.out)
+    load_model(arguments.checkpoint)
+    from cluster.predict import predict
+    from cluster.runtime import start_ray
+
+    with start_ray(needed_cpus=1):
+        written = predict(
+            arguments.checkpoint,
+            images,
+            arguments.out,
+            arguments.format,
+            inference,
+            actors=arguments.actors,
+            gpus_per_actor=gpus,
+        )
+    print(f"{arguments.out}: {written} label maps ({arguments.format})")
     return DONE
 
 
@@ -160,7 +213,7 @@ def _distributions(arguments: argparse.Namespace) -> int:
     from uda.data.shards import open_shards
     from uda.distributions import distribution_table
 
-    # A mistake shows here in a second, before Ray starts.
+    gpus = gpus_per_actor(arguments)  # a mistake shows here in a second, before Ray starts
     check_predictions_file(arguments.file, open_shards(arguments.data))
     checkpoint = find_checkpoint(arguments.checkpoint)
     load_model(checkpoint)
@@ -173,7 +226,7 @@ def _distributions(arguments: argparse.Namespace) -> int:
             arguments.data,
             arguments.file,
             actors=arguments.actors,
-            gpu=arguments.gpu,
+            gpus_per_actor=gpus,
         )
     print(distribution_table(counts))
     print(f"{arguments.file}: {len(counts)} images")

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cluster.evaluate import evaluate
 from cluster.prepare import prepare
 from cluster.runtime import check_resources, required_cpus, start_ray
@@ -16,7 +14,7 @@ from uda.checkpoint import find_checkpoint, load_model
 from uda.config import Config
 from uda.data.codec import decode_image, decode_label
 from uda.data.rows import ShardRows
-from uda.inference import predict_labels
+from uda.inference import PLAIN, labels_of, look_at
 from uda.pictures import colorize, contact_sheet
 from uda.presets import preset
 from uda.report import comparison_table, write_json
@@ -91,8 +89,7 @@ def _draw(out: Path, val: Path) -> None:
         assert row.label is not None
         image = decode_image(row.image)
         truth = decode_label(row.label, row.height, row.width)
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
-        predicted = [predict_labels(m, m.normalise(pixels))[0].numpy() for m in models]
+        predicted = [labels_of(look_at(m, [image], PLAIN))[0].numpy() for m in models]
         pictures.append([image, *(colorize(label) for label in (truth, *predicted))])
     titles = ["image", "truth", *(_readable(title) for title in _RUNS)]
     contact_sheet(pictures, titles).save(out / "report.png")

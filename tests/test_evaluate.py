@@ -1,9 +1,9 @@
 """Evaluation over rows, of networks and of files, alone and by a pool of Ray actors."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,56 +13,51 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tests.edited_shards import edit_shards, with_column
 from tests.small_models import small_model
 from uda.classes import CLASS_LISTS, IGNORE, LABEL_IDS, PALETTE
-from uda.data.codec import IMAGE_CODECS, encode_label
-from uda.data.decode import decode_row
+from uda.data.examples import open_examples
 from uda.data.prepare import prepare
-from uda.data.rows import EncodedRow, ShardRows
-from uda.evaluate import (
-    evaluate_predictions,
-    evaluate_rows,
-    prediction_files,
-    read_prediction,
-)
+from uda.evaluate import Scored, evaluate_images, evaluate_predictions, total
+from uda.inference import Inference
+from uda.label_maps import prediction_files, read_prediction
 from uda.metrics import Confusion
-from uda.types import UserError
+from uda.tally import Tally
+from uda.types import Truth, UserError
 
 NUM_SAMPLES = 10
 
 
-class Rows:
-    """Rows kept in a list, of several sizes and codecs."""
+class Memory:
+    """Examples kept in lists, of several sizes."""
 
-    def __init__(self, rows: list[EncodedRow]) -> None:
-        self.rows = rows
+    class_list, path = "cityscapes19", "memory"
+
+    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        self.pairs = pairs
+        self.keys = [f"town_{index:06d}" for index in range(len(pairs))]
         self.seen: list[int] = []
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.pairs)
 
-    def row(self, index: int) -> EncodedRow:
+    def pair(self, index: int) -> tuple[np.ndarray, Truth]:
         self.seen.append(index)
-        return self.rows[index]
+        return self.pairs[index][0], self.truth(index)
+
+    def truth(self, index: int) -> Truth:
+        return Truth(label=self.pairs[index][1])
 
 
-def random_row(index: int) -> EncodedRow:
+def random_pair(index: int) -> tuple[np.ndarray, np.ndarray]:
     """Colours of the palette, so that a network can read the label from the image."""
     random = np.random.default_rng(index)
-    height, width = 32 + 8 * (index % 3), 48
+    height, width = 32 + 8 * (index // 2 % 2), 48
     blocks = random.integers(0, 19, (height // 8, width // 8)).astype(np.uint8)
     label = np.kron(blocks, np.ones((8, 8), np.uint8))
     image = PALETTE[label]
     label[:3] = IGNORE
-    encode = IMAGE_CODECS["jpeg" if index == 1 else "exact"]
-    return EncodedRow(
-        key=f"town_{index:06d}",
-        image=encode(image),
-        label=encode_label(label),
-        height=height,
-        width=width,
-        where=f"memory, row {index}",
-    )
+    return image, label
 
 
 class PaletteReader(nn.Module):
@@ -81,8 +76,8 @@ class PaletteReader(nn.Module):
 
 
 @pytest.fixture
-def rows() -> Rows:
-    return Rows([random_row(index) for index in range(5)])
+def memory() -> Memory:
+    return Memory([random_pair(index) for index in range(5)])
 
 
 @pytest.fixture(scope="module")
@@ -98,43 +93,67 @@ def same(first: Confusion, second: Confusion) -> bool:
     return equal and np.array_equal(first.outside, second.outside)
 
 
-def test_a_network_that_knows_scores_one(rows):
-    lossless = [0, 2, 3, 4]  # row 1 is a JPEG
-    confusion = evaluate_rows(PaletteReader().eval(), rows, lossless)
+def counted(results: Iterator[Scored]) -> Confusion:
+    return total(results).confusion
+
+
+def test_a_network_that_knows_scores_one(memory):
+    confusion = counted(evaluate_images(PaletteReader().eval(), memory, range(5)))
     assert confusion.miou(CLASS_LISTS["cityscapes19"]) == 1
-    sizes = [rows.rows[index].height * rows.rows[index].width for index in lossless]
-    assert confusion.num_pixels == sum(sizes) - 4 * 3 * 48, "three ignored lines each"
-    assert rows.seen == lossless, "each row once, in order"
-    blurred = evaluate_rows(PaletteReader().eval(), rows, [1])
-    assert 0.8 < blurred.pixel_accuracy(CLASS_LISTS["cityscapes19"]) < 1
+    sizes = [label.size for _, label in memory.pairs]
+    assert confusion.num_pixels == sum(sizes) - 5 * 3 * 48, "three ignored lines each"
+    assert memory.seen == [0, 1, 2, 3, 4], "each image once, in order"
 
 
-@pytest.mark.parametrize("decode_threads", [0, 1, 3])
-@pytest.mark.parametrize("options", [{}, {"scales": (1.0, 0.5), "flip": True}])
-def test_parts_sum_to_the_whole(rows, decode_threads, options):
-    model = small_model().eval()
-    whole = evaluate_rows(model, rows, range(5), **options)
-    options["decode_threads"] = decode_threads
-    parts = [evaluate_rows(model, rows, part, **options) for part in ([3], [4, 0], [2, 1])]
-    assert same(whole, sum(parts, Confusion.empty()))
-    assert same(evaluate_rows(model, rows, [], **options), Confusion.empty())
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scales": (1.0, 0.5), "flip": True}, {"window": (24, 24)}, {"protocol": "segmentron"}],
+)
+def test_parts_sum_to_the_whole(memory, threads, options):
+    model, inference = small_model().eval(), Inference(**options)
+    whole = total(evaluate_images(model, memory, range(5), inference))
+    parts = [
+        total(evaluate_images(model, memory, part, inference, threads=threads))
+        for part in ([3], [4, 0], [2, 1])
+    ]
+    summed = sum(parts, Tally())
+    assert same(whole.confusion, summed.confusion)
+    assert (whole.images, whole.truncated_hits) == (summed.images, summed.truncated_hits)
+    assert whole.has_truncated == (inference.protocol == "segmentron")
+    assert same(counted(evaluate_images(model, memory, [], inference)), Confusion.empty())
 
 
-def test_row_without_label_is_named(rows):
-    rows.rows[2] = replace(rows.rows[2], label=None)
-    with pytest.raises(UserError, match=r"memory, row 2: town_000002 has no label"):
-        evaluate_rows(PaletteReader().eval(), rows, range(5), decode_threads=1)
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batches_of_one_size_change_nothing(memory, batch_size, threads):
+    """Images 0, 1 and 4 have another size than 2 and 3: batches end where the size changes."""
+    shapes = []
+    model = PaletteReader().eval()
+    model.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    inference = Inference(batch_size=batch_size)
+    results = list(evaluate_images(model, memory, range(5), inference, threads=threads))
+    assert [scored.index for scored in results] == [0, 1, 2, 3, 4]
+    assert shapes == [(2, 3, 32, 48), (2, 3, 40, 48), (1, 3, 32, 48)]
+    for scored, (_, label) in zip(results, memory.pairs, strict=True):
+        assert same(scored.tally.confusion, Confusion.of(label, label)), "its own truth"
 
 
-def write_predictions(folder: Path, rows: Rows, ids: str) -> dict[str, np.ndarray]:
+def test_missing_label_is_named(tmp_path, shards):
+    folder = shutil.copytree(shards, tmp_path / "edited")
+    edit_shards(folder, lambda table: with_column(table, "label", [None] * len(table)))
+    with pytest.raises(UserError, match=r"row 0: .* has no label, want labelled data here"):
+        list(evaluate_images(PaletteReader().eval(), open_examples(folder), range(5), threads=1))
+
+
+def write_predictions(folder: Path, examples, ids: str) -> dict[str, np.ndarray]:
     """Noisy copies of the labels as another program would write them; trainIds by key."""
     table = np.full(256, 255 if ids == "trainids" else 4, np.uint8)  # 4: "static", ignored
     table[:19] = range(19) if ids == "trainids" else LABEL_IDS
     (folder / "town").mkdir(parents=True)
     written = {}
-    for index in range(len(rows)):
-        row = rows.row(index)
-        _, label = decode_row(row)
+    for index, key in enumerate(examples.keys):
+        label = examples.truth(index).label
         random = np.random.default_rng(index)
         noise = random.choice(np.array([*range(19), IGNORE], np.uint8), label.shape)
         predicted = np.where(random.random(label.shape) < 0.6, label, noise)
@@ -142,20 +161,21 @@ def write_predictions(folder: Path, rows: Rows, ids: str) -> dict[str, np.ndarra
         if index % 2:
             picture = picture.convert("P")
             picture.putpalette(PALETTE.ravel().tolist())
-        picture.save(folder / "town" / f"{row.key}{'_pred' if index else ''}.png")
-        written[row.key] = predicted
+        picture.save(folder / "town" / f"{key}{'_pred' if index else ''}.png")
+        written[key] = predicted
     return written
 
 
 @pytest.mark.parametrize("ids", ["labelids", "trainids"])
-def test_predictions_of_another_program(rows, tmp_path, ids):
-    written = write_predictions(tmp_path / "results", rows, ids)
-    files = prediction_files(tmp_path / "results", [row.key for row in rows.rows])
+def test_predictions_of_another_program(memory, tmp_path, ids):
+    written = write_predictions(tmp_path / "results", memory, ids)
+    files = prediction_files(tmp_path / "results", memory.keys)
     expected = Confusion.empty()
-    for row in rows.rows:
-        expected += Confusion.of(written[row.key], decode_row(row)[1])
+    for index, key in enumerate(memory.keys):
+        expected += Confusion.of(written[key], memory.truth(index).label)
     assert expected.outside.any()
-    assert same(evaluate_predictions(files, rows, range(5), ids=ids), expected)
+    assert same(counted(evaluate_predictions(files, memory, range(5), ids=ids)), expected)
+    assert memory.seen == [], "no image is read"
 
 
 def test_prediction_files_by_name(tmp_path):
@@ -174,9 +194,9 @@ def test_prediction_files_by_name(tmp_path):
         prediction_files(tmp_path / "nowhere", ["a"])
 
 
-def test_missing_prediction_is_named(rows):
+def test_missing_prediction_is_named(memory):
     with pytest.raises(UserError, match="no PNG for town_000000"):
-        evaluate_predictions({}, rows, [0])
+        list(evaluate_predictions({}, memory, [0]))
 
 
 @pytest.mark.parametrize(
@@ -203,8 +223,8 @@ def load_small(path: str) -> nn.Module:
 @pytest.fixture(scope="module")
 def expected(shards: Path) -> Confusion:
     """What one process counts."""
-    rows = ShardRows(shards, labels=True)
-    return evaluate_rows(small_model().eval(), rows, range(NUM_SAMPLES))
+    examples = open_examples(shards)
+    return counted(evaluate_images(small_model().eval(), examples, range(NUM_SAMPLES)))
 
 
 @pytest.fixture
@@ -276,18 +296,17 @@ def test_mistakes_come_as_one_line(pool_evaluate, shards, tmp_path):
     with pytest.raises(UserError, match="actors: got 0"):
         pool_evaluate("ckpt", shards, actors=0, load=load_small)
     with pytest.raises(UserError, match="without GPU"):
-        pool_evaluate("ckpt", shards, gpu=True, load=load_small)
+        pool_evaluate("ckpt", shards, gpus_per_actor=0.5, load=load_small)
 
 
 @pytest.mark.ray
 def test_pool_scores_predictions(ray_local, shards, tmp_path):
     from cluster.evaluate import evaluate_predictions as pool_predictions
 
-    rows = ShardRows(shards, labels=True)
-    write_predictions(tmp_path / "results", rows, "trainids")
-    keys = [rows.row(index).key for index in range(NUM_SAMPLES)]
-    files = prediction_files(tmp_path / "results", keys)
-    expected = evaluate_predictions(files, rows, range(NUM_SAMPLES), ids="trainids")
+    examples = open_examples(shards)
+    write_predictions(tmp_path / "results", examples, "trainids")
+    files = prediction_files(tmp_path / "results", examples.keys)
+    expected = counted(evaluate_predictions(files, examples, range(NUM_SAMPLES), ids="trainids"))
     report = pool_predictions(
         tmp_path / "results", shards, ids="trainids", actors=1, progress=False
     )

@@ -14,7 +14,7 @@ from tests.raw_layouts import (
 )
 from uda.data.folder import Folder
 from uda.data.prepare import prepare
-from uda.evaluate import prediction_files
+from uda.label_maps import prediction_files
 from uda.types import UserError
 
 FOLDER = Folder()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests import reference
 from uda.classes import CLASS_LISTS, CLASS_NAMES, IGNORE, LABEL_IDS, NUM_CLASSES
-from uda.evaluate import read_prediction
+from uda.label_maps import read_prediction
 from uda.metrics import Confusion
 from uda.types import UserError
 
@@ -223,9 +223,10 @@ def test_official_iou_from_official_pictures():
     for truth in sorted((OFFICIAL / "gtFine").rglob("*_gtFine_labelIds.png")):
         name = truth.name.removesuffix("_gtFine_labelIds.png")
         shape = (1024, 2048)
-        prediction = read_prediction(OFFICIAL / "results" / f"{name}_pred.png", "labelids", shape)
+        file = OFFICIAL / "results" / f"{name}_pred.png"
+        prediction = read_prediction(file, "labelids", shape).train_ids
         label = np.array(Image.open(truth.with_name(f"{name}_gtFine_labelTrainIds.png")))
-        assert np.array_equal(read_prediction(truth, "labelids", shape), label)
+        assert np.array_equal(read_prediction(truth, "labelids", shape).train_ids, label)
         confusion += Confusion.of(prediction, label)
     official = json.loads((OFFICIAL / "official_result.json").read_text())
     counts = np.array(official["confMatrix"])[np.ix_(LABEL_IDS, LABEL_IDS)]

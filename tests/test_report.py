@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uda.classes import CLASS_LISTS, IGNORE, PALETTE
+from uda.classes import CLASS_LISTS, IGNORE, LABEL_IDS, PALETTE
 from uda.metrics import Confusion
 from uda.pictures import colorize, contact_sheet, overlay
 from uda.report import (
@@ -20,7 +20,8 @@ from uda.report import (
     show_report,
     text_table,
 )
-from uda.types import UserError
+from uda.tally import Tally
+from uda.types import Truth, UserError
 
 CITYSCAPES = CLASS_LISTS["cityscapes19"]
 
@@ -32,9 +33,13 @@ def some_confusion(seed: int = 0, num_classes: int = 19) -> Confusion:
     return Confusion.of(np.where(random.random(4000) < 0.7, label, noise), label)
 
 
+def tally_of(confusion: Confusion, images: int) -> Tally:
+    return Tally(confusion=confusion, images=images)
+
+
 def some_result(class_list=CITYSCAPES, seed: int = 0, num_classes: int = 19) -> dict:
     confusion = some_confusion(seed, num_classes)
-    return EvalReport.of(confusion, class_list, images=12, checkpoint="runs/a/step-1").json()
+    return EvalReport.of(tally_of(confusion, 12), class_list, checkpoint="runs/a/step-1").json()
 
 
 @pytest.mark.parametrize("name", CLASS_LISTS)
@@ -42,7 +47,7 @@ def some_result(class_list=CITYSCAPES, seed: int = 0, num_classes: int = 19) -> 
 def test_json_holds_what_is_promised(name, num_classes):
     class_list = CLASS_LISTS[name]
     confusion = some_confusion(1, num_classes)
-    result = EvalReport.of(confusion, class_list, images=3, checkpoint="c", data="d").json()
+    result = EvalReport.of(tally_of(confusion, 3), class_list, checkpoint="c", data="d").json()
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["classes"] == [class_list.class_name(k) for k in class_list.scored]
     assert list(result["iou"]) == result["classes"]
@@ -58,7 +63,7 @@ def test_json_holds_what_is_promised(name, num_classes):
 
 
 def test_json_of_nothing_has_null_and_no_nan():
-    result = EvalReport.of(Confusion.empty(), CITYSCAPES, images=0).json()
+    result = EvalReport.of(Tally(), CITYSCAPES).json()
     assert result["miou"] is None
     assert result["pixel_accuracy"] is None
     assert set(result["iou"].values()) == {None}
@@ -66,9 +71,10 @@ def test_json_of_nothing_has_null_and_no_nan():
 
 
 def test_label_free_and_oracle_scores_are_apart():
-    report = EvalReport.of(some_confusion(), CITYSCAPES, images=1)
+    tally = tally_of(some_confusion(), 1)
+    report = EvalReport.of(tally, CITYSCAPES)
     assert report.scores == {}
-    assert report.oracle == oracle_scores(some_confusion(), CITYSCAPES)
+    assert report.oracle == oracle_scores(tally, CITYSCAPES)
     unlabelled = EvalReport(scores={"entropy": 0.5, "broken": float("nan")}, images=1)
     assert "miou" not in unlabelled.json()
     assert unlabelled.json()["scores"] == {"entropy": 0.5, "broken": None}
@@ -87,7 +93,7 @@ def test_json_text_is_compact_and_the_same():
 
 
 def test_show_report_prints_and_writes(tmp_path, capsys):
-    report = EvalReport.of(some_confusion(), CITYSCAPES, images=12)
+    report = EvalReport.of(tally_of(some_confusion(), 12), CITYSCAPES)
     show_report(report)
     assert capsys.readouterr().out == text_table(report.json()) + "\n"
     show_report(report, tmp_path / "new" / "scores.json")
@@ -126,7 +132,7 @@ def test_table_is_aligned():
 
 
 def test_table_of_nothing():
-    result = EvalReport.of(Confusion.empty(), CITYSCAPES, images=0).json()
+    result = EvalReport.of(Tally(), CITYSCAPES).json()
     assert text_table(result).splitlines()[-1].startswith("0 images, mean of 0 of 19 classes")
     assert comparison_table({"a": result, "b": result}).count(" -") >= 19
 
@@ -227,3 +233,75 @@ def test_legend_shows_the_scored_classes_only():
 def test_contact_sheet_refuses_uneven_grids(rows, titles, row_titles, message):
     with pytest.raises(ValueError, match=message):
         contact_sheet(rows, titles, row_titles)
+
+
+def some_official_tally(instances: bool) -> Tally:
+    """Cityscapes ids of two images, with or without instances."""
+    random = np.random.default_rng(3)
+    tally = Tally()
+    for _ in range(2):
+        ids = random.integers(0, 34, (20, 30)).astype(np.uint8)
+        label = np.full(256, IGNORE, np.uint8)
+        label[list(LABEL_IDS)] = range(19)
+        objects = np.where(ids > 23, ids.astype(np.int32) * 1000 + 1, ids).astype(np.int32)
+        instance_ids = objects if instances else None
+        truth = Truth(label=label[ids], label_ids=ids, instance_ids=instance_ids)
+        prediction = np.where(random.random(ids.shape) < 0.5, label[ids], 13).astype(np.uint8)
+        prediction[prediction == IGNORE] = 0
+        tally += Tally.of(prediction, truth)
+    return tally
+
+
+@pytest.mark.parametrize("instances", [False, True])
+def test_official_entries_stand_beside_ours(instances):
+    result = EvalReport.of(some_official_tally(instances), CITYSCAPES).json()
+    assert json.loads(json_text(result)) == result
+    assert result["miou"] == pytest.approx(result["averageScoreClasses"], abs=1e-15)
+    assert {n: result["classScores"][n] for n in result["classes"]} == pytest.approx(result["iou"])
+    assert (result["averageScoreInstClasses"] is not None) == instances
+    lines = text_table(result).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ("iIoU" in lines[0]) == instances
+    (flat,) = [line for line in lines if line.startswith("flat")]
+    assert f"{100 * result['categoryScores']['flat']:.2f}" in flat
+    (car,) = [line for line in lines if line.startswith("car ")]
+    if instances:
+        assert f"{100 * result['classInstScores']['car']:.2f}" in car
+    assert not any(line.startswith("void") for line in lines)
+
+
+def test_ids_of_some_images_alone_give_no_official_scores():
+    tally = some_official_tally(True) + tally_of(some_confusion(), 1)
+    result = EvalReport.of(tally, CITYSCAPES).json()
+    assert "confMatrix" not in result
+    assert result["images"] == 3
+
+
+def test_segmentron_protocol_counts_absent_classes_as_zero():
+    confusion = some_confusion(num_classes=5)
+    tally = Tally(confusion=confusion, images=1, truncated_hits=1000, with_truncated=1)
+    theirs = EvalReport.of(tally, CITYSCAPES, protocol="segmentron").json()
+    ours = EvalReport.of(tally, CITYSCAPES).json()
+    assert ours["iou"]["car"] is None
+    assert theirs["iou"]["car"] == 0.0
+    assert theirs["miou"] == pytest.approx(ours["miou"] * 5 / 19)
+    assert theirs["pixel_accuracy"] == ours["pixel_accuracy"]
+    assert theirs["pixel_accuracy_truncated"] == 1000 / 4000
+    assert "pixel_accuracy_truncated" not in ours
+
+
+def test_show_report_after_segmentrons_lines_says_what_is_true(capsys):
+    tally = Tally(confusion=some_confusion(), images=1, truncated_hits=1, with_truncated=1)
+    show_report(EvalReport.of(tally, CITYSCAPES, protocol="segmentron"))
+    accuracy = 100 * tally.confusion.pixel_accuracy(CITYSCAPES)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"true pixel accuracy: {accuracy:.3f}")
+
+
+def test_worst_images_are_listed(capsys):
+    worst = [{"key": "a/b_1", "miou": 0.125, "pixel_accuracy": 0.5}]
+    show_report(EvalReport.of(tally_of(some_confusion(), 2), CITYSCAPES, worst=worst))
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "worst images: mean IoU and pixel accuracy, %",
+        " 12.50   50.00  a/b_1",
+    ]

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from uda.arguments import (
-    add_distributions,
-    add_evaluate,
     add_inspect,
     add_prepare,
     add_train,
@@ -18,6 +16,16 @@ from uda.arguments import (
     run_prepare,
     run_verb,
     say_where_it_starts,
+)
+from uda.scoring_arguments import (
+    add_convert,
+    add_distributions,
+    add_evaluate,
+    add_predict,
+    inference_of,
+    open_evaluation,
+    print_now,
+    run_convert,
 )
 
 
@@ -31,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     add_inspect(verbs)
     add_train(verbs)
     add_evaluate(verbs)
+    add_predict(verbs)
     add_distributions(verbs)
+    add_convert(verbs)
     arguments = parser.parse_args(argv)
     return run_verb(_VERBS[arguments.verb], arguments)
 
@@ -73,29 +83,55 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
-    from uda.classes import find_class_list
-    from uda.data.rows import ShardRows
-    from uda.data.shards import open_shards
-    from uda.evaluate import evaluate_rows
-    from uda.report import EvalReport, check_json_file, show_report
+    from uda.evaluate import evaluate_images, evaluate_predictions
+    from uda.exhibition import exhibit, exhibition, save_sheet
+    from uda.inference import ready
+    from uda.judge import judge
+    from uda.label_maps import prediction_files
+    from uda.report import show_report
 
     kind = _device_kind(arguments.gpu)
-    check_json_file(arguments.json)
-    folder = open_shards(arguments.data)
-    classes = find_class_list(arguments.classes or folder.manifest.class_list)
-    model = load_model(arguments.checkpoint).to(kind)
-    rows = ShardRows(folder, labels=True)
-    confusion = evaluate_rows(
-        model, rows, range(len(folder)), scales=arguments.scales, flip=arguments.flip
-    )
-    report = EvalReport.of(
-        confusion,
-        classes,
-        images=len(folder),
-        checkpoint=str(arguments.checkpoint),
-        data=str(arguments.data),
-    )
+    examples, class_list, inference = open_evaluation(arguments)
+    if arguments.predictions:
+        files = prediction_files(arguments.predictions, examples.keys)
+        numbers = range(len(examples))
+        results = evaluate_predictions(files, examples, numbers, ids=arguments.ids)
+    else:
+        model = ready(load_model(arguments.checkpoint), inference, kind)
+        results = evaluate_images(
+            model, examples, range(len(examples)), inference, threads=2 if kind == "cuda" else 0
+        )
+    say = print_now if inference.protocol == "segmentron" else None
+    judgement = judge(results, len(examples), class_list, num_worst=arguments.worst, say=say)
+    if arguments.png and judgement.worst:
+        shown = [exhibit(model, examples, s.index, inference) for s in judgement.worst]
+        save_sheet(exhibition(shown, judgement.worst, examples, class_list), arguments.png)
+    judged = arguments.checkpoint or arguments.predictions
+    report = judgement.report(examples, judged, inference if arguments.checkpoint else None)
     show_report(report, arguments.json)
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import load_model
+    from uda.data.image_files import ImageFiles
+    from uda.inference import ready
+    from uda.predict import predict_images
+
+    kind = _device_kind(arguments.gpu)
+    inference = inference_of(arguments)
+    images = ImageFiles(arguments.images, without=arguments.out)
+    model = ready(load_model(arguments.checkpoint), inference, kind)
+    written = predict_images(
+        model,
+        images,
+        range(len(images)),
+        arguments.out,
+        arguments.format,
+        inference,
+        threads=2 if kind == "cuda" else 0,
+    )
+    print(f"{arguments.out}: {written} label maps ({arguments.format})")
     return 0
 
 
@@ -133,6 +169,8 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": run_inspect,
     "train": _train,
     "evaluate": _evaluate,
+    "predict": _predict,
+    "convert": run_convert,
     "distributions": _distributions,
 }
 

@@ -188,68 +188,6 @@ def add_train(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return parser
 
 
-def add_evaluate(
-    verbs: argparse._SubParsersAction, *, predictions: bool = False
-) -> argparse.ArgumentParser:
-    """`evaluate`: checkpoint (or `predictions`) and labelled shards -> scores."""
-    parser = add_verb(
-        verbs,
-        "evaluate",
-        "score a checkpoint on labelled shards",
-        "uda evaluate runs/demo/adapted runs/demo/shards/camera_val --json scores.json",
-    )
-    parser.add_argument(
-        "checkpoint",
-        type=Path,
-        nargs="?" if predictions else None,
-        help="a checkpoint, or a run: its latest is used",
-    )
-    parser.add_argument("data", help="folder of shards with labels")
-    if predictions:
-        parser.add_argument(
-            "--predictions",
-            type=Path,
-            metavar="DIR",
-            help="instead of a checkpoint: label maps (PNG) that any program wrote",
-        )
-        parser.add_argument("--ids", choices=("labelids", "trainids"), default="labelids",
-                            help="what those files hold; default: labelids")  # fmt: skip
-    parser.add_argument("--classes", help="class list to score; default: the data set's own")
-    parser.add_argument(
-        "--scales",
-        type=float,
-        nargs="+",
-        default=[1.0],
-        metavar="FACTOR",
-        help="after DATA: sizes to look at, averaged; default: 1.0",
-    )
-    parser.add_argument("--flip", action="store_true", help="also look at the mirrored image")
-    parser.add_argument("--json", type=Path, help="write the scores to this file")
-    parser.add_argument("--gpu", action="store_true", help="evaluate on GPUs")
-    return parser
-
-
-def add_distributions(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """`distributions`: checkpoint and shards without labels -> a file for matched sampling."""
-    parser = add_verb(
-        verbs,
-        "distributions",
-        "predict the classes of unlabelled shards, for matched sampling of the source",
-        "uda distributions runs/demo/source_only runs/demo/shards/camera_train camera.parquet",
-    )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or a run: its latest is used")
-    parser.add_argument("data", metavar="shards",
-                        help="the target's folder; its labels are not read")  # fmt: skip
-    parser.add_argument(
-        "file",
-        type=Path,
-        help="Parquet file to write; train with --set data.source_sampling.kind=matched and "
-        "--set data.source_sampling.predictions=FILE",
-    )
-    parser.add_argument("--gpu", action="store_true", help="predict on GPUs")
-    return parser
-
-
 def image_size(text: str) -> tuple[int, int]:
     """WxH as (width, height), for argparse."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)

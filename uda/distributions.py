@@ -4,16 +4,17 @@ A network's label maps are counted, one image after the other; labels are neithe
 """
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from uda.classes import CLASS_NAMES, NUM_CLASSES, ClassDistribution
 from uda.data.decode import row_window
 from uda.data.rows import RowReader
 from uda.evaluate import ahead
-from uda.inference import SegmentationModel, predict_labels
+from uda.inference import PLAIN, SegmentationModel, labels_of, look_at
 from uda.report import WIDTH
 
 
@@ -25,12 +26,11 @@ def predict_distributions(
     The model runs where its parameters are; `rows` are read without labels. `decode_threads` > 0
     decodes the next images meanwhile. UserError names the first row that does not decode.
     """
-    device = next(model.parameters()).device
     counts = []
-    for image in ahead(lambda index: _image(rows, index), indices, decode_threads):
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-        predicted = predict_labels(model, model.normalise(pixels))[0].cpu().numpy()
-        counts.append(ClassDistribution.of_label(predicted).pixels)
+    with ThreadPoolExecutor(decode_threads) if decode_threads else nullcontext() as pool:
+        for image in ahead(lambda index: _image(rows, index), indices, pool, decode_threads):
+            predicted = labels_of(look_at(model, [image], PLAIN))[0].cpu().numpy()
+            counts.append(ClassDistribution.of_label(predicted).pixels)
     return np.array(counts, np.int64).reshape(-1, NUM_CLASSES)
 
 

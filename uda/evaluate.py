@@ -1,12 +1,15 @@
-"""Evaluation with labels: rows of shards in, one Confusion out. Runs anywhere, without Ray.
+"""Evaluation with labels: images and their truth in, one Tally per image out. Without Ray.
 
-Both functions look at one sample after the other and keep nothing but the counts, so their memory
-does not grow with the data. They take the indices to visit: the sum of the results for any split
-of the samples is the result for all.
+Both functions look at one image after the other and keep nothing, so their memory does not grow
+with the data. They take the indices to visit: the sum of the results for any split of the images
+is the result for all.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,126 +17,150 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from uda.classes import LABEL_IDS, lookup_table
-from uda.data.decode import decode_row, row_label
-from uda.data.raw import read_ids
-from uda.data.rows import RowReader
-from uda.inference import SegmentationModel, predict_labels
-from uda.metrics import Confusion
-from uda.types import UserError
-
-_MAX_LABEL_ID = 33  # the largest id of the Cityscapes table that can stand in a file
-_TRAIN_ID_OF_LABEL_ID = lookup_table({label: k for k, label in enumerate(LABEL_IDS)})
-
-# What the pixels of a file of predictions may hold, by the name of the option.
-PREDICTION_IDS = ("labelids", "trainids")
-
+from uda.data.examples import Examples
+from uda.inference import PLAIN, Inference, SegmentationModel, labels_of, look_at
+from uda.label_maps import read_prediction
+from uda.segmentron import truncated_hits
+from uda.tally import Tally
+from uda.types import Truth, UserError
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
+_Item = TypeVar("_Item", bound=tuple)
 
 
-def evaluate_rows(
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One image of the data, by number, and what was counted in it."""
+
+    index: int
+    tally: Tally
+
+
+def evaluate_images(
     model: SegmentationModel,
-    rows: RowReader,
+    examples: Examples,
     indices: Iterable[int],
+    inference: Inference = PLAIN,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    decode_threads: int = 0,
-) -> Confusion:
+    threads: int = 0,
+) -> Iterator[Scored]:
     """Runs the model, where its parameters are, on whole images at native size and counts.
 
-    `decode_threads` > 0 decodes the next images meanwhile: worth it when the model is on a GPU.
-    UserError names the first row that has no label or does not decode.
+    In the order of `indices`. `threads` > 0 decode the next images and count the last ones
+    meanwhile: worth it when the model is on a GPU. UserError names the first image that does not
+    decode or has no label.
     """
-    device = next(model.parameters()).device
-    confusion = Confusion.empty()
-    for image, label in ahead(lambda i: decode_row(rows.row(i)), indices, decode_threads):
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-        predicted = predict_labels(model, model.normalise(pixels), scales=scales, flip=flip)
-        confusion += Confusion.of(predicted[0], torch.tensor(label, device=device))
-    return confusion
+    with ThreadPoolExecutor(threads) if threads else nullcontext() as pool:
+        pairs = ahead(lambda index: (index, *examples.pair(index)), indices, pool, threads)
+        looked = (
+            item
+            for batch in batches_of_one_shape(pairs, inference.batch_size)
+            for item in _look(model, batch, inference)
+        )
+        yield from ahead(lambda seen: _count(seen, examples), looked, pool, threads)
 
 
 def evaluate_predictions(
-    files: Mapping[str, Path], rows: RowReader, indices: Iterable[int], *, ids: str = "labelids"
-) -> Confusion:
+    files: Mapping[str, Path], examples: Examples, indices: Iterable[int], *, ids: str = "labelids"
+) -> Iterator[Scored]:
     """Counts the label maps that another program wrote: `files` by key, see `prediction_files`."""
-    confusion = Confusion.empty()
     for index in indices:
-        row = rows.row(index)
-        if row.key not in files:
-            raise UserError(f"predictions: got no PNG for {row.key}, want {row.key}*.png")
-        label = row_label(row)
-        confusion += Confusion.of(read_prediction(files[row.key], ids, label.shape), label)
-    return confusion
+        key = examples.keys[index]
+        if key not in files:
+            raise UserError(f"predictions: got no PNG for {key}, want {key}*.png")
+        truth = examples.truth(index)
+        predicted = read_prediction(files[key], ids, truth.label.shape)
+        with _naming(examples, index):
+            if predicted.label_ids is not None and truth.label_ids is not None:
+                tally = Tally.of_ids(predicted.label_ids, truth)
+            else:
+                tally = Tally.of(predicted.train_ids, truth)
+        yield Scored(index=index, tally=tally)
 
 
-def prediction_files(folder: Path | str, keys: Sequence[str]) -> dict[str, Path]:
-    """The PNG below `folder` of each key: named `<last part of key>.png` or `<that>_<more>.png`.
-
-    So aachen_000000_000019_pred_labelIds.png is found for aachen_000000_000019, as by the official
-    script. UserError where a key has no file or several.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise UserError(f"predictions: got {root}, want a folder of PNG files")
-    by_prefix: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*.png")):
-        parts = path.stem.split("_")
-        for end in range(1, len(parts) + 1):
-            by_prefix.setdefault("_".join(parts[:end]), []).append(path)
-    found = {}
-    for key in keys:
-        name = key.rpartition("/")[2]
-        candidates = by_prefix.get(name, [])
-        exact = [path for path in candidates if path.stem == name]
-        matches = exact if len(exact) == 1 else candidates
-        if len(matches) != 1:
-            have = ", ".join(path.name for path in matches[:3]) or "no file"
-            raise UserError(
-                f"predictions: got {have} in {root} for {key}, want one {name}.png or {name}_*.png"
-            )
-        found[key] = matches[0]
-    return found
+def total(results: Iterable[Scored]) -> Tally:
+    """The sum over all images."""
+    return sum((scored.tally for scored in results), Tally())
 
 
-def read_prediction(path: Path, ids: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "H W"]:
-    """trainIds of one file; 255 where it says a class that is none of the 19.
-
-    `ids` is "labelids" (Cityscapes ids 0..33) or "trainids" (0..18, 255 = none). The PNG holds
-    them as grey values or as palette indices.
-    """
-    if ids not in PREDICTION_IDS:
-        raise UserError(f"ids: got {ids!r}, have {', '.join(PREDICTION_IDS)}")
-    values = read_ids(path)
-    if values.shape != tuple(shape):
-        raise UserError(f"{path}: got {_size(values.shape)}, want {_size(shape)} as the label has")
-    largest = int(values.max())
-    if ids == "labelids":
-        if largest > _MAX_LABEL_ID:
-            raise UserError(f"{path}: got label id {largest}, want 0..33 (are these trainIds?)")
-        return _TRAIN_ID_OF_LABEL_ID[values]
-    wrong = values[(values >= len(LABEL_IDS)) & (values != 255)]
-    if wrong.size:
-        raise UserError(f"{path}: got trainId {wrong[0]}, want 0..18 or 255 (are these labelIds?)")
-    return values
+def in_order(results: Iterable[Scored], num_images: int) -> Iterator[Scored]:
+    """The results of the images 0 .. num_images - 1, which come in any order, by number."""
+    early: dict[int, Scored] = {}
+    expected = 0
+    for scored in results:
+        early[scored.index] = scored
+        while expected in early:
+            yield early.pop(expected)
+            expected += 1
+    assert expected == num_images, f"image {expected} of {num_images} has no result"
 
 
-def ahead(work: Callable[[int], _T], indices: Iterable[int], threads: int) -> Iterator[_T]:
-    """`work` of each index in order; with threads, up to `threads` + 1 results are made ahead."""
-    if threads == 0:
-        yield from map(work, indices)
+@dataclass(frozen=True)
+class _Seen:
+    index: int
+    prediction: UInt8[np.ndarray, "H W"]
+    truth: Truth
+    truncated_hits: int | None
+
+
+def _look(
+    model: SegmentationModel,
+    batch: Sequence[tuple[int, np.ndarray, Truth]],
+    inference: Inference,
+) -> Iterator[_Seen]:
+    scores = look_at(model, [image for _, image, _ in batch], inference)
+    predicted = labels_of(scores).cpu().numpy()
+    hits: list[int | None] = [None] * len(batch)
+    if inference.protocol == "segmentron":
+        labels = torch.from_numpy(np.stack([truth.label for _, _, truth in batch]))
+        labels = labels.to(scores.device)
+        hits = truncated_hits(scores, labels).sum((1, 2)).tolist()
+    for position, (index, _, truth) in enumerate(batch):
+        yield _Seen(index, predicted[position], truth, hits[position])
+
+
+def _count(seen: _Seen, examples: Examples) -> Scored:
+    with _naming(examples, seen.index):
+        tally = Tally.of(seen.prediction, seen.truth, truncated_hits=seen.truncated_hits)
+    return Scored(index=seen.index, tally=tally)
+
+
+@contextmanager
+def _naming(examples: Examples, index: int) -> Iterator[None]:
+    """Values that make no sense are those of this image."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{examples.path}: {examples.keys[index]}: {error}") from None
+
+
+def batches_of_one_shape(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Up to `size` neighbours whose images, the second of each item, have one shape together."""
+    batch: list[_Item] = []
+    for item in items:
+        if batch and item[1].shape != batch[0][1].shape:
+            yield batch
+            batch = []
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def ahead(
+    work: Callable[[_T], _U], items: Iterable[_T], pool: Executor | None, most: int
+) -> Iterator[_U]:
+    """`work` of each item in order; with a pool, up to `most` + 1 results are made ahead."""
+    if pool is None:
+        yield from map(work, items)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        pending: list[Future[_T]] = []
-        for index in indices:
-            pending.append(pool.submit(work, index))
-            if len(pending) > threads + 1:
-                yield pending.pop(0).result()
-        while pending:
-            yield pending.pop(0).result()
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, reversed(shape[:2]))) + " pixels"
+    pending: deque[Future[_U]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > most + 1:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

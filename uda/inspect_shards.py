@@ -13,7 +13,7 @@ from uda.data.shards import open_shards
 from uda.data.summary import ShardSummary, summarize
 from uda.data.verify import verify_shards
 from uda.pictures import captioned_sheet, overlay
-from uda.report import check_json_file, write_json
+from uda.report import check_output_file, write_json
 from uda.types import UserError
 
 _SIZES_SHOWN = 4
@@ -34,7 +34,7 @@ def inspect_shards(
     DamagedFilesError where `verify` finds something.
     """
     _check_png(png, pictures)
-    check_json_file(json_file)
+    check_output_file("--json", json_file)
     verified = verify_shards(folder) if verify else 0
     opened = open_shards(folder)
     summary = summarize(opened)

@@ -186,6 +186,7 @@ class _Layout:
 
 def _turned(title: str, layout: _Layout) -> Image.Image:
     """The title of a row, to be read from below."""
+    title = "\n".join(_shortened(t, layout.font, layout.cell[1]) for t in title.split("\n"))
     strip = Image.new("RGB", (layout.cell[1], layout.side), _PAPER)
     draw = ImageDraw.Draw(strip)
     position = (layout.cell[1] // 2, layout.side // 2)

@@ -8,13 +8,14 @@ JSON and per cent in tables.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from uda.classes import ClassList
-from uda.metrics import Confusion
+from uda.official import official_scores
+from uda.tally import Tally
 from uda.types import UserError
 
 WIDTH = 80  # columns of the terminal that tables must fit
@@ -33,20 +34,31 @@ class EvalReport:
     images: int = 0
     checkpoint: str = ""
     data: str = ""
+    inference: Mapping[str, Any] = field(default_factory=dict)  # how the network looked
 
     @classmethod
     def of(
         cls,
-        confusion: Confusion,
+        tally: Tally,
         class_list: ClassList,
         *,
-        images: int,
+        protocol: str = "cityscapes",
+        worst: Sequence[Mapping[str, Any]] = (),
         checkpoint: str = "",
         data: str = "",
+        inference: Mapping[str, Any] | None = None,
     ) -> "EvalReport":
-        """The report of an evaluation with labels: everything goes to `oracle`."""
-        oracle = oracle_scores(confusion, class_list)
-        return cls(oracle=oracle, images=images, checkpoint=checkpoint, data=data)
+        """The report of an evaluation with labels: everything that needs them goes to `oracle`."""
+        oracle = oracle_scores(tally, class_list, protocol)
+        if worst:
+            oracle["worst"] = list(worst)
+        return cls(
+            oracle=oracle,
+            images=tally.images,
+            checkpoint=checkpoint,
+            data=data,
+            inference=inference or {},
+        )
 
     def json(self) -> dict[str, Any]:
         """What `uda evaluate --json` writes; `oracle` is spread out, as the user asked for it."""
@@ -55,22 +67,41 @@ class EvalReport:
             "images": self.images,
             "checkpoint": self.checkpoint,
             "data": self.data,
+            "inference": dict(self.inference),
             "scores": {name: finite_or_none(value) for name, value in self.scores.items()},
         }
 
 
 def show_report(report: EvalReport, json_file: Path | None = None) -> None:
-    """Prints the table, and writes the JSON where a file is named (whole or not at all)."""
+    """Prints the scores, and writes the JSON where a file is named (whole or not at all).
+
+    After an evaluation by SegmenTron's protocol its own lines have been printed already.
+    """
     result = report.json()
-    print(text_table(result))
+    if result.get("protocol") == "segmentron":
+        print(f"true pixel accuracy: {100 * (result['pixel_accuracy'] or 0):.3f}, where the pixAcc "
+              "above takes the fractions from the logits first")  # fmt: skip
+    else:
+        print(text_table(result))
+        print(worst_table(result), end="")
     if json_file is not None:
         write_json(json_file, result)
 
 
-def check_json_file(file: Path | None) -> None:
-    """UserError where `write_json` could not write, for before the work whose result it holds."""
+def worst_table(result: Mapping[str, Any]) -> str:
+    """The images of the lowest mean IoU, a line each; empty where none were asked for."""
+    worst = result.get("worst", [])
+    if not worst:
+        return ""
+    lines = ["", "worst images: mean IoU and pixel accuracy, %"]
+    lines += [f"{_percent(w['miou'])}  {_percent(w['pixel_accuracy'])}  {w['key']}" for w in worst]
+    return "\n".join(lines) + "\n"
+
+
+def check_output_file(option: str, file: Path | None) -> None:
+    """UserError where no file could be written, for before the work whose result it holds."""
     if file is not None and (not file.name or file.is_dir()):
-        raise UserError(f"--json: got {file}, which is a folder; want a file")
+        raise UserError(f"{option}: got {file}, which is a folder; want a file")
 
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
@@ -87,22 +118,43 @@ def json_text(values: Mapping[str, Any]) -> str:
     return re.sub(r"\[\n[-+\d.,e\s]+\]", lambda row: _on_one_line(row[0]), text) + "\n"
 
 
-def oracle_scores(confusion: Confusion, class_list: ClassList) -> dict[str, Any]:
-    """The scores that need labels, by the official Cityscapes rule, as JSON values.
+def oracle_scores(
+    tally: Tally, class_list: ClassList, protocol: str = "cityscapes"
+) -> dict[str, Any]:
+    """The scores that need labels, by the rules of a protocol, as JSON values.
+
+    - "cityscapes": a class absent from truth and prediction has no score, and is not in the mean.
+    - "segmentron": it has IoU 0, and is; `pixel_accuracy_truncated` is what its pixAcc counts.
 
     `confusion` is the full 19x19 matrix before any merging, rows are the ground truth, and
-    `confusion_outside` is its 20th column: predictions of none of the 19 classes.
+    `confusion_outside` is its 20th column: predictions of none of the 19 classes. Where the truth
+    has Cityscapes ids, all entries of the official program's result file are there too, under
+    their own names.
     """
+    confusion = tally.confusion
     iou = confusion.iou(class_list)
+    miou = confusion.miou(class_list)
+    truncated = {}
+    if protocol == "segmentron":
+        iou = {k: 0.0 if math.isnan(value) else value for k, value in iou.items()}
+        miou = sum(iou.values()) / len(iou)
+        if tally.has_truncated:
+            share = tally.truncated_hits / max(1, confusion.num_pixels)
+            truncated = {"pixel_accuracy_truncated": share}
+    official = {}
+    if tally.has_ids:
+        official = official_scores(tally.ids, tally.instances if tally.has_instances else None)
     return {
-        "protocol": "cityscapes",
+        "protocol": protocol,
         "class_list": class_list.name,
-        "miou": finite_or_none(confusion.miou(class_list)),
+        "miou": finite_or_none(miou),
         "pixel_accuracy": finite_or_none(confusion.pixel_accuracy(class_list)),
+        **truncated,
         "iou": {class_list.class_name(k): finite_or_none(value) for k, value in iou.items()},
         "classes": [class_list.class_name(k) for k in class_list.scored],
         "confusion": confusion.matrix.tolist(),
         "confusion_outside": confusion.outside.tolist(),
+        **official,
     }
 
 
@@ -114,18 +166,35 @@ def finite_or_none(value: float) -> float | None:
 def text_table(result: Mapping[str, Any]) -> str:
     """Table of one evaluation JSON: IoU of every class with a bar, mean IoU, pixel accuracy.
 
-    At most 80 columns wide; a class without score shows a dash.
+    Where the official scores are there, also instance IoU (iIoU) and the IoU of the categories. At
+    most 80 columns wide; what has no score shows a dash.
     """
     name_width = _name_width([result])
-    bar_width = WIDTH - name_width - 12
-    rule = "-" * (name_width + 8)
-    lines = [f"{'class':<{name_width}}  IoU, %", rule]
-    for name in result["classes"]:
-        value = result["iou"][name]
-        bar = "#" * round(bar_width * (value or 0))
-        lines.append(f"{name:<{name_width}}  {_percent(value)}  {bar}".rstrip())
-    lines += [rule, f"{'mean IoU':<{name_width}}  {_percent(result['miou'])}"]
+    instance = result.get("classInstScores", {})
+    has_instances = any(value is not None for value in instance.values())
+
+    def line(name: str, iou: float | None, iiou: float | None, bar: bool = False) -> str:
+        cells = [f"{name:<{name_width}}", _percent(iou)]
+        if has_instances:
+            cells.append(_percent(iiou))
+        if bar:
+            room = WIDTH - name_width - 4 - 8 * (len(cells) - 1)
+            cells.append("#" * round(room * (iou or 0)))
+        return "  ".join(cells).rstrip()
+
+    header = f"{'class':<{name_width}}  IoU, %" + ("  iIoU,%" if has_instances else "")
+    rule = "-" * len(header)
+    lines = [header, rule]
+    lines += [line(n, result["iou"][n], instance.get(n), bar=True) for n in result["classes"]]
+    mean_instance = result.get("averageScoreInstClasses")
+    lines += [rule, line("mean IoU", result["miou"], mean_instance)]
     lines.append(f"{'pixel accuracy':<{name_width}}  {_percent(result['pixel_accuracy'])}")
+    if "categoryScores" in result:
+        categories, instance = result["categoryScores"], result["categoryInstScores"]
+        lines.append(rule)
+        lines += [line(c, categories[c], instance[c], bar=True) for c in categories if c != "void"]
+        averages = (result["averageScoreCategories"], result["averageScoreInstCategories"])
+        lines += [rule, line("mean of these", *averages)]
     scored = sum(result["iou"][name] is not None for name in result["classes"])
     lines.append(
         f"{_counted(result['images'], 'image')}, mean of {scored} of "

@@ -10,12 +10,13 @@ import torch
 from uda.checkpoint import load_model
 from uda.classes import CLASS_LISTS
 from uda.config import Config
-from uda.data.rows import ShardRows
-from uda.data.shards import open_shards
-from uda.evaluate import evaluate_rows
+from uda.data.examples import open_examples
+from uda.evaluate import evaluate_images
 from uda.feed import open_local_feed
+from uda.inference import Inference
+from uda.judge import judge
 from uda.loop import train
-from uda.report import EvalReport, write_json
+from uda.report import write_json
 from uda.run import open_run
 from uda.solo import SoloWorker
 
@@ -44,11 +45,11 @@ def train_and_score(
         if worker.was_stopped:
             raise SystemExit("stopped; the same command continues")
     minutes = (time.perf_counter() - started) / 60
-    folder = open_shards(test)
-    rows = ShardRows(folder, labels=True)
-    confusion = evaluate_rows(load_model(out), rows, range(len(folder)), scales=scales)
-    classes = CLASS_LISTS[folder.manifest.class_list]
-    report = EvalReport.of(confusion, classes, images=len(folder))
+    examples = open_examples(test)
+    inference = Inference(scales=tuple(scales))
+    results = evaluate_images(load_model(out), examples, range(len(examples)), inference)
+    judgement = judge(results, len(examples), CLASS_LISTS[examples.class_list])
+    report = judgement.report(examples, out, inference)
     result = {**report.json(), "minutes": round(minutes, 1), "steps": config.steps}
     write_json(file, result)
     return result
