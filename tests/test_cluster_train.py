@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 import torch
 
 from cluster.__main__ import main
+from tests.edited_shards import edit_shards, with_column
 from tests.test_rows import damage
-from tests.tiny import loaded_tensors, run_training, shards, tiny_config
-from uda.checkpoint import checkpoints
+from tests.tiny import loaded_tensors, run_training, shards, state_tensors, tiny_config
+from uda.checkpoint import TrainState, checkpoints
 from uda.config import Config
 from uda.data.shards import open_shards
 from uda.journal import read_scalars
@@ -64,12 +66,37 @@ INGEST = {
 }
 
 
-def assert_learned_alike(config: Config, run: Path, other: Path, **tolerances: float) -> None:
-    """The latest checkpoints hold the same numbers."""
+def swapped_rows(folder: Path, to: Path) -> Path:
+    """The same shards with the second image in the place of the first."""
+    shutil.copytree(folder, to)
+
+    def edit(table: pa.Table) -> pa.Table:
+        images = table["image"].to_pylist()
+        return with_column(table, "image", [images[1], *images[1:]])
+
+    edit_shards(to, edit)
+    return to
+
+
+def assert_learned_alike(config: Config, run: Path, other: Path) -> None:
+    """The latest checkpoints differ by little of what has been learned since the start.
+
+    A discriminator's gradients nearly cancel while the domains look alike to it, and Adam takes
+    steps of full length all the same: so the last bits of a sum, which depend on the processor and
+    on how many images are summed, grow to some per cent of its change. Other images would make all
+    of it.
+    """
+    start = TrainState(config, torch.device("cpu"))
+    start.task.start_teacher()
+    begun = state_tensors(start)
     learned, wanted = (loaded_tensors(config, checkpoints(each)[-1]) for each in (run, other))
     assert learned.keys() == wanted.keys()
     for name, tensor in wanted.items():
-        torch.testing.assert_close(learned[name], tensor, **tolerances, msg=name)
+        if not name.startswith("task.") or not tensor.is_floating_point():
+            continue
+        change, difference = (tensor - begun[name]).norm(), (learned[name] - tensor).norm()
+        most = 0.3 if ".discriminators." in name else 0.01
+        assert difference <= most * change, f"{name}: {difference:.2g} of {change:.2g}"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +107,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_other_images_are_told_apart(alone: Path, tmp_path: Path) -> None:
+    """One image of eight is another one: far more than the last bits of a sum."""
+    config = tiny_config("everything", {"steps": 10})
+    other = swapped_rows(shards("camera"), tmp_path / "swapped")
+    assert run_training(config, tmp_path / "run", other) == 10
+    with pytest.raises(AssertionError, match=r"task\."):
+        assert_learned_alike(config, tmp_path / "run", alone)
+
+
 @pytest.mark.parametrize("ingest", INGEST)
 def test_two_workers_learn_what_one_process_learns(
     ray_local: None, alone: Path, tmp_path: Path, ingest: str
@@ -87,7 +123,7 @@ def test_two_workers_learn_what_one_process_learns(
     out = tmp_path / "run"
     config = tiny_config("everything", {"steps": 10} | INGEST[ingest])
     assert run_on_ray(config, out, workers=2) == 10
-    assert_learned_alike(config, out, alone, rtol=1e-3, atol=1e-5)
+    assert_learned_alike(config, out, alone)
     assert steps_logged(out) == [5, 10]
     assert list((out / "tensorboard").glob("events.*"))
 
@@ -173,7 +209,7 @@ def test_a_damaged_row_is_skipped_on_request(
     assert run_training(config, tmp_path / "alone", target) == 10
     run = open_run(config, tmp_path / "ray", shards("game"), target, num_workers=2)
     assert train_run(run, workers=2) == 10
-    assert_learned_alike(config, run.folder, tmp_path / "alone", rtol=1e-3, atol=1e-5)
+    assert_learned_alike(config, run.folder, tmp_path / "alone")
     assert read_scalars(tmp_path / "alone")[-1]["data/bad_rows"] == 1
     assert read_scalars(run.folder)[-1]["data/bad_rows"] == 2
     file = run.folder / "skipped.log"
