@@ -51,7 +51,13 @@ def evaluate(
     class_list = class_list or find_class_list(examples.class_list)
     maker = _Maker(str(Path(checkpoint).absolute()), examples, inference, gpus_per_actor, load)
     with _pool(pool, actors, gpus_per_actor) as own:
-        chunks = own.run("evaluate", maker.counting, len(examples), progress=progress)
+        chunks = own.run(
+            "evaluate",
+            maker.counting,
+            len(examples),
+            progress=progress,
+            multiple_of=inference.batch_size,  # so that any number of actors forms the same batches
+        )
         judgement = judge(_each(chunks), len(examples), class_list, num_worst=num_worst, say=say)
         if png and judgement.worst:
             save_sheet(_draw(own, maker, judgement, examples), png)

@@ -22,7 +22,9 @@ from uda.types import UserError
 GPU_DECODE_THREADS = 2  # a GPU is quicker with an image than one thread is with decoding it
 
 _CHUNKS_PER_ACTOR = 8  # small enough that the last actor is not long behind the others,
-_MAX_CHUNK = 16  # and that little is lost with an actor
+# and that little is lost with an actor. A GPU waits at the end of a chunk, until the first image of
+# the next one is decoded; a CPU may look at an image for half a minute.
+_MAX_CHUNK_ON_GPU, _MAX_CHUNK_ON_CPU = 64, 4
 _MAX_ATTEMPTS = 3  # a chunk that kills so many actors is at fault itself
 
 Result = TypeVar("Result")
@@ -89,7 +91,8 @@ class ActorPool:
         num_actors = max(1, min(num_actors, samples))
         if self._run is not None:
             self._run.end()
-        chunks = chunks_of(samples, num_actors, multiple_of)
+        most = _MAX_CHUNK_ON_GPU if self._gpus else _MAX_CHUNK_ON_CPU
+        chunks = chunks_of(samples, num_actors, most, multiple_of)
         run = self._run = _Run(self, name, make, chunks)
         bar = tqdm(total=samples, unit="image", desc=name, file=sys.stderr, disable=not progress)
         try:
@@ -133,12 +136,12 @@ class ActorPool:
         ray.kill(actor)
 
 
-def chunks_of(samples: int, actors: int, multiple_of: int = 1) -> list[Chunk]:
+def chunks_of(samples: int, actors: int, most: int, multiple_of: int = 1) -> list[Chunk]:
     """The indices 0 .. samples - 1 in chunks of neighbours, which lie side by side in a shard.
 
-    All chunks but the last are a whole number of times `multiple_of` long.
+    At most `most` in each. All but the last are a whole number of times `multiple_of` long.
     """
-    size = min(_MAX_CHUNK, samples // (actors * _CHUNKS_PER_ACTOR))
+    size = min(most, samples // (actors * _CHUNKS_PER_ACTOR))
     size = max(1, size // multiple_of) * multiple_of
     return [tuple(range(start, min(start + size, samples))) for start in range(0, samples, size)]
 

@@ -42,5 +42,6 @@ def predict(
         actors=actors,
         gpus_per_actor=gpus_per_actor,
         progress=progress,
+        multiple_of=inference.batch_size,
     )
     return sum(count for _, count in written)

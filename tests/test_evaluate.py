@@ -319,6 +319,6 @@ def test_pool_scores_predictions(ray_local, shards, tmp_path):
 def test_chunks_cover_every_sample_once(samples, actors):
     from cluster.pool import chunks_of
 
-    chunks = chunks_of(samples, actors)
+    chunks = chunks_of(samples, actors, 16)
     assert [index for chunk in chunks for index in chunk] == list(range(samples))
     assert all(1 <= len(chunk) <= 16 for chunk in chunks)

@@ -65,7 +65,7 @@ class TestRoom:
 def test_chunks_are_aligned(samples, actors, multiple_of):
     from cluster.pool import chunks_of
 
-    chunks = chunks_of(samples, actors, multiple_of)
+    chunks = chunks_of(samples, actors, 16, multiple_of)
     assert [index for chunk in chunks for index in chunk] == list(range(samples))
     assert all(chunk[0] % multiple_of == 0 for chunk in chunks)
     assert all(len(chunk) % multiple_of == 0 for chunk in chunks[:-1])
