@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from uda.arguments import (
@@ -41,11 +42,12 @@ start here:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     return run_verb(arguments.run, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="uda",
         description=_DESCRIPTION,
@@ -74,12 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--val-gpus", type=float, default=0.0, metavar="FRACTION",
                        help="of each of them, such as 0.5; default: 0, the CPU")  # fmt: skip
     train.set_defaults(run=_train)
-    for add, run in (
-        (add_evaluate, _evaluate),
-        (add_predict, _predict),
-        (add_distributions, _distributions),
+    for verb, run in (
+        (add_evaluate(verbs, words), _evaluate),
+        (add_predict(verbs), _predict),
+        (add_distributions(verbs), _distributions),
     ):
-        verb = add(verbs)
         add_actors(verb)
         verb.set_defaults(run=run)
     add_convert(verbs)

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cluster.pool import GPU_DECODE_THREADS, Work, run_pool
+from cluster.pool import Work, run_pool
 from uda.checkpoint import load_model
 from uda.classes import NUM_CLASSES
 from uda.data.predictions import write_predictions
 from uda.data.rows import ShardRows
 from uda.data.shards import open_shards
 from uda.distributions import predict_distributions
-from uda.inference import SegmentationModel
+from uda.inference import SegmentationModel, decode_threads
 
 
 def write_distributions(
@@ -40,7 +40,7 @@ def write_distributions(
             assert isinstance(model, torch.nn.Module)
             model.to("cuda")
         rows = ShardRows(data_path, labels=False)
-        threads = GPU_DECODE_THREADS if gpus_per_actor else 0
+        threads = decode_threads("cuda" if gpus_per_actor else "cpu")
         return lambda indices: predict_distributions(model, rows, indices, decode_threads=threads)
 
     counts = np.zeros((len(folder), NUM_CLASSES), np.int64)

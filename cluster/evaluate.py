@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from cluster.pool import GPU_DECODE_THREADS, ActorPool, Work
+from cluster.pool import ActorPool, Work
 from uda.checkpoint import load_model
 from uda.classes import ClassList, find_class_list
 from uda.data.examples import Examples, open_examples
 from uda.evaluate import Scored, evaluate_images
 from uda.evaluate import evaluate_predictions as count_predictions
 from uda.exhibition import Exhibit, exhibit, exhibition, save_sheet
-from uda.inference import PLAIN, Inference, SegmentationModel, ready
+from uda.inference import PLAIN, Inference, SegmentationModel, decode_threads, ready
 from uda.judge import Judgement, judge
 from uda.label_maps import prediction_files
 from uda.report import EvalReport
@@ -109,7 +109,7 @@ class _Maker:
         return ready(self.load(self.checkpoint), self.inference, device)
 
     def counting(self) -> Work[list[Scored]]:
-        network, threads = self.network(), GPU_DECODE_THREADS if self.gpus else 0
+        network, threads = self.network(), decode_threads("cuda" if self.gpus else "cpu")
         return lambda indices: list(
             evaluate_images(network, self.examples, indices, self.inference, threads=threads)
         )

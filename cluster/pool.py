@@ -17,9 +17,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from tqdm import tqdm
 
 from cluster.room import count_actors
-from uda.types import UserError
-
-GPU_DECODE_THREADS = 2  # a GPU is quicker with an image than one thread is with decoding it
+from uda.types import UserError, WorkError
 
 _CHUNKS_PER_ACTOR = 8  # small enough that the last actor is not long behind the others,
 # and that little is lost with an actor. A GPU waits at the end of a chunk, until the first image of
@@ -50,7 +48,8 @@ def run_pool(
 class ActorPool:
     """Actors that live from the first run to the end of the `with` block.
 
-    `actors` None: as many as the cluster has room for. `gpus_per_actor` 0 is the CPU; of 0.25,
+    A run with work for fewer of them ends the others. `actors` None: as many as the cluster has
+    room for. `gpus_per_actor` 0 is the CPU; of 0.25,
     four actors share a GPU, whose memory nobody divides for them.
     """
 
@@ -85,10 +84,13 @@ class ActorPool:
         `make` makes in every actor the function that does the work; what an earlier run made there
         is dropped. A chunk is a whole number of times `multiple_of` neighbours, but for the last.
         A run that is not read to its end is over when the next one begins. `name` is for messages.
+
+        Raises:
+            UserError: the cluster has no room for an actor, or the work met a mistake.
+            OSError: that the work met.
+            WorkError: the work ends its actors, or the cluster has lost the room it had.
         """
-        have = ray.cluster_resources()
-        num_actors = count_actors(name, self._wanted, have, self._cpus, self._gpus)
-        num_actors = max(1, min(num_actors, samples))
+        num_actors = max(1, min(self._count(name), samples))
         if self._run is not None:
             self._run.end()
         most = _MAX_CHUNK_ON_GPU if self._gpus else _MAX_CHUNK_ON_CPU
@@ -118,6 +120,15 @@ class ActorPool:
     def actors(self) -> list[Any]:
         """Those that have been started, as Ray's handles."""
         return self._actors.copy()
+
+    def _count(self, name: str) -> int:
+        have = ray.cluster_resources()
+        try:
+            return count_actors(name, self._wanted, have, self._cpus, self._gpus)
+        except UserError as error:
+            if self._run is None:
+                raise
+            raise WorkError(str(error)) from None  # nobody's mistake: there was room before
 
     def start_actor(self) -> Any:
         with self._lock:
@@ -194,9 +205,14 @@ class _Run(Generic[Result]):
         self._ended = False
 
     def start(self, num_actors: int) -> None:
-        """All actors of the pool get ready: one that was left out might hold another's place."""
+        """All actors of the pool get ready: one that was left out might hold another's place.
+
+        Those too many end instead, as getting ready takes a network's time and memory.
+        """
         old = self._pool.actors
-        for actor in old:
+        for actor in old[num_actors:]:
+            self._pool.end_actor(actor)
+        for actor in old[:num_actors]:
             self._prepare(actor, is_old=True)
         for _ in range(num_actors - len(old)):
             self._prepare(self._pool.start_actor())
@@ -217,7 +233,8 @@ class _Run(Generic[Result]):
                 self._prepare(replacement)
                 continue
             except RayTaskError as error:
-                if isinstance(error.cause, UserError):
+                # As they are, without Ray's trace: all that `uda.arguments.run_verb` knows.
+                if isinstance(error.cause, UserError | WorkError | OSError):
                     raise error.cause from None
                 raise
             self._give_work(call.actor)
@@ -246,6 +263,9 @@ class _Run(Generic[Result]):
         self._losses[call.chunk] += 1
         if self._losses[call.chunk] >= _MAX_ATTEMPTS:
             what = f"the samples {call.chunk}" if call.chunk else "loading the network"
-            raise RuntimeError(f"{self._name}: {what} ended {_MAX_ATTEMPTS} actors") from error
+            raise WorkError(
+                f"{self._name}: {what} ended {_MAX_ATTEMPTS} actors; "
+                "out of memory? try fewer --actors"
+            ) from error
         if call.chunk:
             self._waiting.appendleft(call.chunk)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.pool import GPU_DECODE_THREADS, Work, run_pool
+from cluster.pool import Work, run_pool
 from uda.checkpoint import load_model
 from uda.data.image_files import ImageFiles
-from uda.inference import Inference, SegmentationModel, ready
+from uda.inference import Inference, SegmentationModel, decode_threads, ready
 from uda.predict import predict_images
 
 
@@ -30,7 +30,7 @@ def predict(
 
     def make() -> Work[int]:
         network = ready(load(path), inference, "cuda" if gpus_per_actor else "cpu")
-        threads = GPU_DECODE_THREADS if gpus_per_actor else 0
+        threads = decode_threads("cuda" if gpus_per_actor else "cpu")
         return lambda indices: predict_images(
             network, images, indices, out, form, inference, threads=threads
         )

@@ -1,5 +1,6 @@
 """What `--val` scores checkpoints on, by whom, and under which tags their scores are logged."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from cluster.pool import ActorPool
 from cluster.room import check_gpus_per_actor
 from cluster.validation import EVALUATION_FILE, Validator, read_evaluation
 from uda.checkpoint import checkpoints
-from uda.data.shards import ShardFolder, open_shards
+from uda.data.folder import Folder
+from uda.data.shards import Manifest, ShardFolder, open_shards
 from uda.run import Run
 from uda.types import Domain, UserError
 
@@ -38,7 +40,9 @@ def open_validation(
 ) -> Validation:
     """Checks what checkpoints are to be scored on.
 
-    Labels are the target's unless they are of the source's domain, and of no other.
+    Labels are the target's unless they are of the source's domain, and of no other. The manifests
+    name it, but for `folder`, under which a user's own data go whatever they are: there it is the
+    source's only if these are its shards, or both were prepared from the same absolute ROOT.
 
     Raises:
         UserError: no shards there, none with labels, or other ones than this run had before.
@@ -53,13 +57,29 @@ def open_validation(
                 f"val {folder.path}: got other shards than those of {checkpoint / EVALUATION_FILE},"
                 " want the same for a whole run; choose another --out for these"
             )
-    source, target = (run.data[domain].manifest.domain for domain in Domain)
+    source, target = (run.data[domain].manifest for domain in Domain)
     return Validation(
         shards=folder,
-        are_of_target=folder.manifest.domain != source or source == target,
+        are_of_target=not _are_of_source(folder.manifest, source) or source.domain == target.domain,
         actors=actors,
         gpus_per_actor=gpus_per_actor,
     )
+
+
+def _are_of_source(manifest: Manifest, source: Manifest) -> bool:
+    """Whether it is certain that both show the same domain."""
+    if manifest.dataset != Folder.name or source.dataset != Folder.name:
+        return manifest.domain == source.domain
+    if manifest.digest == source.digest:
+        return True
+    root, source_root = _root(manifest), _root(source)
+    return root.is_absolute() and root == source_root  # nobody knows what another one was below
+
+
+def _root(manifest: Manifest) -> Path:
+    """ROOT of `uda prepare`, from the command that `uda.data.plan.Options` makes."""
+    words = shlex.split(manifest.made_by.get("command", ""))
+    return Path(*words[3:4])
 
 
 @contextmanager

@@ -9,15 +9,16 @@ import json
 import math
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from tqdm import tqdm
 
-from uda.checkpoint import WAITING_FILE, prune, step_of, waiting_checkpoints
-from uda.journal import TENSORBOARD_FOLDER, Journal
-from uda.report import write_json
+from uda.checkpoint import WAITING_FILE, last_step, prune, step_of, waiting_checkpoints
+from uda.journal import TENSORBOARD_FOLDER, Journal, read_scalars
+from uda.report import json_text
 from uda.types import UserError
 
 EVALUATION_FILE = "evaluation.json"  # in the checkpoint: its scalars, or why there are none
@@ -26,6 +27,8 @@ VALIDATION_FOLDER = f"{TENSORBOARD_FOLDER}/validation"
 
 _POLL_S = 0.5
 _CANCEL_S = 30  # for a score to end that was cancelled
+_MAX_ATTEMPTS = 3  # at the score of a checkpoint
+_RETRY_S = 10  # before another one, where nothing else waits
 
 Score = Callable[[Path], Mapping[str, float | None]]
 
@@ -33,7 +36,9 @@ Score = Callable[[Path], Mapping[str, float | None]]
 class Validator:
     """Scores waiting checkpoints, oldest first, in a thread that lives as long as the `with` block.
 
-    Where `score` fails, that is said and noted, and the rest goes on.
+    Where `score` fails, that is said, and the rest goes on. A UserError is noted in the checkpoint
+    and final. Anything else may be the machine's fault, such as its memory: it is tried again after
+    the rest, and in the end left to the next validator, with its mark.
 
     - `score`: the scalars of a checkpoint by their TensorBoard tag; None and NaN are left out.
     - `cancel` makes a `score` that is under way raise, whatever it is.
@@ -50,6 +55,8 @@ class Validator:
         self._keep = keep
         self._data = data
         self._journal: Journal | None = None
+        self._failures: Counter[Path] = Counter()
+        self._known_until = last_step(run)  # what is logged of later steps is of no use
         self._training_is_over = threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -82,8 +89,10 @@ class Validator:
             while not self._stopping.is_set():
                 if is_last_look := self._training_is_over.is_set():
                     prune(self._run, self._keep)  # before, the workers do it whenever they save
-                if waiting := waiting_checkpoints(self._run):
-                    self._evaluate(waiting[0])
+                if checkpoint := self._next():
+                    if self._failures[checkpoint] and self._stopping.wait(_RETRY_S):
+                        break
+                    self._evaluate(checkpoint)
                 elif is_last_look:
                     break
                 else:
@@ -95,43 +104,88 @@ class Validator:
                 self._journal.close()
             self._ended.set()
 
+    def _next(self) -> Path | None:
+        """The oldest of those that have failed the least, and not too often."""
+        waiting = waiting_checkpoints(self._run)
+        hopeful = [folder for folder in waiting if self._failures[folder] < _MAX_ATTEMPTS]
+        return min(hopeful, key=lambda folder: self._failures[folder], default=None)
+
     def _evaluate(self, checkpoint: Path) -> None:
         result = read_evaluation(checkpoint)
         if result is None or result["data"] != self._data:
             result = self._new_result(checkpoint)
-            if result is None:
+            if result is None or not _write_evaluation(checkpoint, result):
                 return
-            write_json(checkpoint / EVALUATION_FILE, result)
         if "scalars" in result:
             self._log(result["step"], result["scalars"])
-        (checkpoint / WAITING_FILE).unlink()
+        (checkpoint / WAITING_FILE).unlink(missing_ok=True)
 
     def _new_result(self, checkpoint: Path) -> dict[str, Any] | None:
-        """What goes into the checkpoint; None where this was stopped."""
+        """What goes into the checkpoint; None where nothing does, for now or for good."""
         result = {"step": step_of(checkpoint), "data": self._data}
         try:
             scalars = self._score(checkpoint)
         except Exception as error:  # whatever it is, it must not end the training
-            if self._stopping.is_set():
-                return None
+            if self._stopping.is_set() or checkpoint not in waiting_checkpoints(self._run):
+                return None  # where it is gone, that is what the error is about
             reason = _reason(error)
-            _say(f"{checkpoint.name} has no score: {reason}")
-            return result | {"error": reason}
+            if isinstance(error, UserError):
+                _say(f"{checkpoint.name} has no score: {reason}")
+                return result | {"error": reason}
+            self._failures[checkpoint] += 1
+            if self._failures[checkpoint] < _MAX_ATTEMPTS:
+                _say(f"{checkpoint.name} has no score yet: {reason}")
+            else:
+                _say(f"{checkpoint.name} has no score after {_MAX_ATTEMPTS} attempts: {reason}")
+            return None
         known = {k: v for k, v in scalars.items() if v is not None and math.isfinite(v)}
         return result | {"scalars": known}
 
     def _log(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes a line in the order of steps, though one that had failed comes late."""
+        later = self._later_lines(step)
+        if self._journal is not None and later:
+            self._journal.close()
+            self._journal = None
         if self._journal is None:
-            # Oldest first: what was logged from here on was cut short by a crash, or is of
-            # checkpoints that somebody has removed to train on from an earlier one.
             self._journal = Journal(
                 self._run,
                 step - 1,
                 scalars_file=VALIDATION_FILE,
                 tensorboard_folder=VALIDATION_FOLDER,
             )
-        self._journal.write(step, scalars)
+        for each, line in [(step, scalars), *later]:
+            self._journal.write(each, line)
         self._journal.flush()
+        self._known_until = max(self._known_until, step)
+
+    def _later_lines(self, step: int) -> list[tuple[int, Mapping[str, float]]]:
+        """Those after a step, but for what comes again, or is of checkpoints that are no more.
+
+        The former was cut short by a crash. The latter somebody has removed, to train on from an
+        earlier one.
+        """
+        again = {step_of(folder) for folder in waiting_checkpoints(self._run)}
+        found = read_scalars(self._run, VALIDATION_FILE)
+        lines = [(int(line.pop("step")), line) for line in found]
+        return [
+            (each, line)
+            for each, line in lines
+            if step < each <= self._known_until and each not in again
+        ]
+
+
+def _write_evaluation(checkpoint: Path, result: Mapping[str, Any]) -> bool:
+    """Whole or not at all; False where somebody has removed the checkpoint, which stays so."""
+    partial = checkpoint / f".{EVALUATION_FILE}.partial"
+    try:
+        partial.write_text(json_text(result))
+        partial.replace(checkpoint / EVALUATION_FILE)
+    except FileNotFoundError:
+        if checkpoint.is_dir():
+            raise
+        return False
+    return True
 
 
 def read_evaluation(checkpoint: Path) -> dict[str, Any] | None:

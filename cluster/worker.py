@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from uda.checkpoint import checkpoints, last_step, prune, step_folder
+from uda.checkpoint import last_step, prune, resumable_checkpoint, step_folder
 from uda.config import Config
 from uda.journal import Journal
 from uda.task import AdaptationTask
@@ -68,8 +68,7 @@ class RayWorker:
         ray.train.report({"step": step})  # all wait here until the checkpoint is complete
 
     def restore(self) -> Path | None:
-        found = checkpoints(self._run)
-        return found[-1] if found else None
+        return resumable_checkpoint(self._run)
 
     def should_stop(self) -> bool:
         return (self._run / STOP_FILE).exists()

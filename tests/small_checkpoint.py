@@ -12,9 +12,9 @@ from uda.models import build_model
 from uda.tree import to_plain
 
 
-def write_checkpoint(folder: Path) -> Path:
+def write_checkpoint(folder: Path, num_classes: int = 19) -> Path:
     """Random weights; the classifier's are so large that every image has several classes."""
-    config = small_config(norm="group")
+    config = small_config(norm="group", num_classes=num_classes)
     torch.manual_seed(0)
     model = build_model(config)
     nn.init.normal_(model.classifier.weight, std=3.0)

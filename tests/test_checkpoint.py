@@ -15,6 +15,7 @@ import torch
 import uda
 from tests.tiny import random_batch, state_tensors, tiny_config
 from uda.checkpoint import (
+    WAITING_FILE,
     TrainState,
     checkpoints,
     find_checkpoint,
@@ -23,7 +24,9 @@ from uda.checkpoint import (
     load_weights,
     provenance,
     prune,
+    resumable_checkpoint,
     step_folder,
+    waiting_checkpoints,
 )
 from uda.config import Config
 from uda.models import DeepLabV3Plus, build_model
@@ -164,8 +167,8 @@ class TestFind:
         for step in steps:
             folder = step_folder(tmp_path, step)
             folder.mkdir()
-            (folder / "model.safetensors").touch()
-            (folder / "config.json").touch()
+            for name in ("model.safetensors", "config.json", "state.pt"):
+                (folder / name).touch()
         return tmp_path
 
     def test_the_latest_by_number(self, tmp_path):
@@ -205,6 +208,29 @@ class TestFind:
         assert [folder.name for folder in checkpoints(run)] == ["step-0000003", "step-0000004"]
         prune(run, 5)
         assert len(checkpoints(run)) == 2
+
+    def test_prune_takes_the_state_of_what_waits(self, tmp_path):
+        run = self.run(tmp_path, 1, 2, 3, 4)
+        for step in (1, 2, 4):
+            (step_folder(run, step) / WAITING_FILE).touch()
+        prune(run, 1)
+        assert waiting_checkpoints(run) == [step_folder(run, step) for step in (1, 2, 4)]
+        assert [file.parent.name for file in run.rglob("state.pt")] == ["step-0000004"]
+        shutil.rmtree(step_folder(run, 4))  # by hand: now nothing can be resumed
+        assert find_checkpoint(run) == step_folder(run, 2)
+        assert resumable_checkpoint(run) is None
+        assert last_step(run) == 0
+        prune(run, 1)
+        assert len(checkpoints(run)) == 2
+
+    def test_resumed_is_the_latest_that_has_its_state(self, tmp_path):
+        run = self.run(tmp_path, 1, 2, 3)
+        (step_folder(run, 3) / "state.pt").unlink()
+        assert find_checkpoint(run) == step_folder(run, 3)
+        assert resumable_checkpoint(run) == step_folder(run, 2)
+        assert last_step(run) == 2
+        prune(run, 1)
+        assert checkpoints(run) == [step_folder(run, 2), step_folder(run, 3)]
 
 
 def truncate(file: Path) -> None:

@@ -8,7 +8,7 @@ from tests.raw_layouts import stripes, write_cityscapes, write_grey, write_image
 from uda.classes import LABEL_IDS
 from uda.data import DATASETS
 from uda.data.cityscapes import Cityscapes
-from uda.data.raw import OfficialDataset
+from uda.data.official import OfficialDataset
 from uda.label_maps import prediction_files
 from uda.types import UserError
 

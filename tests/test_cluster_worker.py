@@ -65,6 +65,15 @@ def test_no_line_is_lost_when_the_last_stretch_is_short(tmp_path, reports):
     assert [line["step"] for line in read_scalars(tmp_path)] == [5, 10, 12]
 
 
+def test_a_checkpoint_for_evaluation_alone_is_not_resumed(tmp_path, reports):
+    config = tiny_config("source_only", {"steps": 3, "runtime.checkpoint_every": 1})
+    trained(config, tmp_path)
+    (tmp_path / "step-0000003" / "state.pt").unlink()
+    reports.clear()
+    assert trained(config, tmp_path) == 3
+    assert reports == [(({"step": 3},), {})]
+
+
 def test_stops_when_the_file_appears(tmp_path, reports):
     from cluster.worker import STOP_FILE
 

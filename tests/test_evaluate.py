@@ -23,7 +23,7 @@ from uda.inference import Inference
 from uda.label_maps import prediction_files, read_prediction
 from uda.metrics import Confusion
 from uda.tally import Tally
-from uda.types import Truth, UserError
+from uda.types import Truth, UserError, WorkError
 
 NUM_SAMPLES = 10
 
@@ -134,9 +134,32 @@ def test_batches_of_one_size_change_nothing(memory, batch_size, threads):
     inference = Inference(batch_size=batch_size)
     results = list(evaluate_images(model, memory, range(5), inference, threads=threads))
     assert [scored.index for scored in results] == [0, 1, 2, 3, 4]
-    assert shapes == [(2, 3, 32, 48), (2, 3, 40, 48), (1, 3, 32, 48)]
+    large = [1, 1] if batch_size == 3 else [2]  # a batch of three ends behind image 2
+    assert shapes == [(2, 3, 32, 48), *((n, 3, 40, 48) for n in large), (1, 3, 32, 48)]
     for scored, (_, label) in zip(results, memory.pairs, strict=True):
         assert same(scored.tally.confusion, Confusion.of(label, label)), "its own truth"
+
+
+@pytest.mark.parametrize(
+    "parts", [[range(8)], [range(4), range(4, 8)], [[0, 1, 2, 3], [4, 5], [6, 7]]]
+)
+def test_parts_make_the_same_batches(parts):
+    """Whatever their sizes: two small images, then six large ones, four at a time."""
+    pairs = [random_pair(index) for index in (0, 1, 2, 3, 2, 3, 2, 3)]
+    shapes, model = [], PaletteReader().eval()
+    model.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape[:3])))
+    for part in parts:
+        list(evaluate_images(model, Memory(pairs), part, Inference(batch_size=4)))
+    whole = [(2, 3, 32), (2, 3, 40), (4, 3, 40)]
+    assert shapes == (whole if len(parts) < 3 else [*whole[:2], (2, 3, 40), (2, 3, 40)])
+
+
+def test_scattered_images_do_not_pile_up():
+    pairs = [random_pair(0)] * 40
+    sizes, model = [], PaletteReader().eval()
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    list(evaluate_images(model, Memory(pairs), range(0, 40, 4), Inference(batch_size=4)))
+    assert sizes == [4, 4, 2]
 
 
 def test_missing_label_is_named(tmp_path, shards):
@@ -254,6 +277,25 @@ def test_two_actors_count_what_one_process_counts(pool_evaluate, shards, expecte
 
 
 @pytest.mark.ray
+def test_batches_reach_the_network_in_actors(pool_evaluate, shards, expected, tmp_path):
+    def load_noting(path: str) -> nn.Module:
+        model = small_model().eval()
+
+        def note(_: nn.Module, inputs: tuple) -> None:
+            with (tmp_path / "sizes").open("a") as file:
+                file.write(f"{len(inputs[0])}\n")
+
+        model.register_forward_pre_hook(note)
+        return model
+
+    inference = Inference(batch_size=4)
+    report = pool_evaluate("c", shards, inference, actors=2, load=load_noting, progress=False)
+    sizes = sorted(map(int, (tmp_path / "sizes").read_text().split()))
+    assert sizes == [2, 4, 4], "ten images, four at a time"
+    assert_report(report, expected)
+
+
+@pytest.mark.ray
 @pytest.mark.parametrize("actors", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_actor_changes_nothing(pool_evaluate, shards, expected, tmp_path, actors):
     flag = tmp_path / "killed"
@@ -282,7 +324,7 @@ def test_network_that_kills_every_actor_ends_the_evaluation(pool_evaluate, shard
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    with pytest.raises(RuntimeError, match="loading the network ended 3 actors"):
+    with pytest.raises(WorkError, match="loading the network ended 3 actors"):
         pool_evaluate("ckpt", shards, actors=1, load=load_deadly, progress=False)
 
 

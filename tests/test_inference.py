@@ -142,7 +142,7 @@ def test_inputs_and_gradients_are_untouched(images):
         ({"scales": ()}, "scales: got"),
         ({"scales": (1.0, -0.5)}, "scales: got"),
         ({"protocol": "pascal"}, "protocol: got 'pascal', have cityscapes, segmentron"),
-        ({"precision": "float16"}, "precision: got 'float16', have float32, bfloat16"),
+        ({"precision": "float16"}, "precision: got 'float16', have float32, tf32, bfloat16"),
         ({"window": (3,)}, r"window: got \(3,\), want a height and a width"),
         ({"window": (0, 4)}, "window: got"),
         ({"window": (8, 8), "protocol": "segmentron"}, "which sees whole images"),
@@ -208,6 +208,19 @@ def test_windows_are_averaged(images):
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 100])
+def test_windows_are_looked_at_together(images, batch_size):
+    model = Filter(3).eval()
+    alone = class_scores(model, images, Inference(window=(16, 24)))
+    model.shapes.clear()
+    inference = Inference(window=(16, 24), batch_size=batch_size)
+    torch.testing.assert_close(class_scores(model, images, inference), alone)
+    sizes = [shape[0] for shape in model.shapes]
+    assert sum(sizes) == 2 * 9, "nine windows of two images"
+    assert max(sizes) <= max(2, batch_size), "both images of a window at least"
+    assert len(sizes) == -(-9 // max(1, batch_size // 2))
+
+
 def test_bfloat16_is_close_and_its_logits_are_added_up_in_float32(network, images):
     try:
         ready(network, Inference(precision="bfloat16"), "cpu")
@@ -224,9 +237,25 @@ def test_bfloat16_is_close_and_its_logits_are_added_up_in_float32(network, image
 
 
 def test_missing_bfloat16_is_one_line(network, monkeypatch):
-    monkeypatch.setattr("uda.inference.has_bfloat16", lambda device: False)
-    with pytest.raises(UserError, match="got bfloat16, which this cpu lacks; want float32"):
-        ready(network, Inference(precision="bfloat16"), "cpu")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    for precision in ("bfloat16", "tf32"):
+        with pytest.raises(UserError, match=f"got {precision}, which this cpu lacks"):
+            ready(network, Inference(precision=precision), "cpu")
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
+@pytest.mark.parametrize("before", [False, True])
+def test_tf32_is_on_only_where_it_was_asked_for(images, monkeypatch, precision, tf32, before):
+    """The switch is the process's: it is as it was afterwards, also after an error."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    seen, model = [], Filter(1).eval()
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    class_scores(model, images, Inference(precision=precision))
+    assert seen == [tf32]
+    model.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        class_scores(model, images, Inference(precision=precision))
+    assert torch.backends.cudnn.allow_tf32 is before
 
 
 def test_ready_changes_the_layout_alone(network):

@@ -1,6 +1,9 @@
 """cluster/pool.py and cluster/room.py: actors that live on from run to run, and how many fit."""
 
+import argparse
+import math
 import os
+import re
 import signal
 import threading
 import time
@@ -9,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.room import count_actors, required_gpus
-from uda.types import UserError
+from cluster.room import CPU_ACTOR_BYTES, check_gpus_per_actor, count_actors, required_gpus
+from uda.arguments import run_verb
+from uda.types import UserError, WorkError
 
 SAMPLES = 40
 
@@ -36,6 +40,20 @@ class TestRoom:
         assert count_actors("score", wanted, have, cpus, gpus) == expected
 
     @pytest.mark.parametrize(
+        ("wanted", "actors_in_memory", "gpus", "expected"),
+        [
+            (None, 2.9, 0, 2),
+            (None, 9, 0, 6),
+            (None, 0.5, 0, 1),
+            (4, 2.9, 0, 4),  # whoever asks for it gets it
+            (None, 2.9, 0.25, 4),  # on a GPU's memory
+        ],
+    )
+    def test_no_more_than_fit_into_memory(self, wanted, actors_in_memory, gpus, expected):
+        have = {"CPU": 6, "GPU": 1, "memory": actors_in_memory * CPU_ACTOR_BYTES}
+        assert count_actors("score", wanted, have, 1, gpus) == expected
+
+    @pytest.mark.parametrize(
         ("wanted", "have", "gpus", "message"),
         [
             (0, {"CPU": 6}, 0, "actors: got 0, want 1 or more"),
@@ -44,11 +62,18 @@ class TestRoom:
             (None, {"CPU": 6, "GPU": 1}, 2, "without GPUs for an actor, want 2, have 1"),
             (None, {"CPU": 6, "GPU": 3}, 1.5, r"GPUs per actor: got 1\.5, want 0 to 1 or a whole"),
             (None, {"CPU": 6, "GPU": 3}, -1, "GPUs per actor: got -1"),
+            (None, {"CPU": 6, "GPU": 3}, math.nan, "GPUs per actor: got nan, want 0 to 1 or a"),
         ],
     )
     def test_what_could_never_start_is_refused(self, wanted, have, gpus, message):
         with pytest.raises(UserError, match=message):
             count_actors("score", wanted, have, 1, gpus)
+
+    @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+    def test_what_is_no_number_of_gpus(self, number):
+        for refuses in (check_gpus_per_actor, lambda gpus: required_gpus(1, gpus)):
+            with pytest.raises(UserError, match=f"GPUs per actor: got {number}, want 0 to 1"):
+                refuses(number)
 
     @pytest.mark.parametrize(
         ("actors", "gpus_per_actor", "expected"),
@@ -154,8 +179,24 @@ def test_an_actor_killed_at_work_changes_nothing(pool, tmp_path):
 
 
 @pytest.mark.ray
+def test_a_run_with_less_work_gets_fewer_actors_ready(new_pool, tmp_path):
+    def make() -> Callable:
+        (tmp_path / str(os.getpid())).touch()
+        return times(2)()
+
+    with new_pool(actors=4) as pool:
+        run(pool, times(1))
+        assert len(pool.actors) == 4
+        assert run(pool, make, 1)[0] == {0: 0}
+        assert len(list(tmp_path.iterdir())) == 1
+        assert len(pool.actors) == 1
+        assert run(pool, times(3))[0] == product(3)
+        assert len(pool.actors) == 4
+
+
+@pytest.mark.ray
 @pytest.mark.slow
-def test_a_deadly_chunk_ends_its_run_but_not_the_pool(new_pool):
+def test_a_deadly_chunk_ends_its_run_but_not_the_pool(new_pool, capsys):
     def make() -> Callable:
         def work(indices: tuple[int, ...]) -> tuple[list[int], int]:
             if 20 in indices:
@@ -166,8 +207,13 @@ def test_a_deadly_chunk_ends_its_run_but_not_the_pool(new_pool):
 
     with new_pool(actors=1) as pool:
         run(pool, times(1))
-        with pytest.raises(RuntimeError, match=r"score: the samples \(.*20.*\) ended 3 actors"):
-            run(pool, make)
+        assert run_verb(lambda _: run(pool, make), argparse.Namespace()) == 1
+        said = capsys.readouterr().err
+        assert re.fullmatch(
+            r"uda: score: the samples \(.*20.*\) ended 3 actors; "
+            r"out of memory\? try fewer --actors\n",
+            said,
+        )
         assert run(pool, times(2))[0] == product(2)
 
 
@@ -179,12 +225,35 @@ def test_a_mistake_ends_its_run_but_not_the_pool(pool):
     def broken() -> Callable:
         return lambda indices: 1 / 0
 
+    def full() -> Callable:
+        raise OSError(28, "No space left on device", "a.png")
+
+    def given_up() -> Callable:
+        raise WorkError("gave up")
+
     for _ in range(2):
         with pytest.raises(UserError, match=r"^checkpoint x: got rubbish$"):
             run(pool, mistaken)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'a\.png'$"):
+        run(pool, full)
+    with pytest.raises(WorkError, match=r"^gave up$"):
+        run(pool, given_up)
     with pytest.raises(ZeroDivisionError):
         run(pool, broken)
     assert run(pool, times(2))[0] == product(2)
+
+
+@pytest.mark.ray
+def test_a_cluster_that_has_lost_its_room_is_nobodys_mistake(new_pool, monkeypatch):
+    with new_pool(actors=1) as pool:
+        monkeypatch.setattr("cluster.pool.ray.cluster_resources", dict)
+        with pytest.raises(UserError, match="score: got a cluster without CPUs"):
+            run(pool, times(1))
+        monkeypatch.undo()
+        run(pool, times(1))
+        monkeypatch.setattr("cluster.pool.ray.cluster_resources", dict)
+        with pytest.raises(WorkError, match="score: got a cluster without CPUs"):
+            run(pool, times(1))
 
 
 @pytest.mark.ray

@@ -84,6 +84,18 @@ def test_results_inside_the_folder_are_no_images(photos):
         predict_images(PaletteReader().eval(), images, range(3), out, "color")
 
 
+def test_results_may_go_above_the_images(photos, tmp_path):
+    assert len(ImageFiles(photos, without=tmp_path)) == 3
+    with pytest.raises(UserError, match="got the folder of images to write to"):
+        ImageFiles(photos, without=photos)
+
+
+def test_names_that_differ_by_cityscapes_ending_alone(photos, tmp_path):
+    Image.new("RGB", (8, 8)).save(photos / "b_leftImg8bit.png")
+    with pytest.raises(UserError, match=r"b_leftImg8bit\.png: has the same name as b\.png"):
+        ImageFiles(photos, without=tmp_path / "out")
+
+
 def test_photographs_are_seen_upright(tmp_path):
     picture = Image.fromarray(random_pair(0)[0])
     exif = picture.getexif()

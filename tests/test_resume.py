@@ -276,6 +276,20 @@ class TestCheckpointsOfARun:
         with pytest.raises(UserError, match=r"report\.json: cannot be read"):
             run_training(config, tmp_path, resume=True)
 
+    def test_a_checkpoint_for_evaluation_alone_is_not_resumed(self, tmp_path):
+        changes = {"steps": 3, "runtime.checkpoint_every": 1, "runtime.keep_checkpoints": 9}
+        config = tiny_config("source_only", changes)
+        run_training(config, tmp_path)
+        before = loaded_tensors(config, tmp_path / "step-0000003")
+        (tmp_path / "step-0000003" / "state.pt").unlink()
+        assert run_training(config, tmp_path, resume=True) == 3
+        again = loaded_tensors(config, tmp_path / "step-0000003")
+        assert all(torch.equal(before[name], again[name]) for name in before)
+        for folder in checkpoints(tmp_path):
+            (folder / "state.pt").unlink()
+        with pytest.raises(UserError, match=r"got no state\.pt in any of its checkpoints"):
+            run_training(config, tmp_path, resume=True)
+
     def test_data_may_be_named_by_a_relative_path(self, tmp_path, monkeypatch):
         monkeypatch.chdir(shards("game").parent)
         run = open_run(tiny_config("source_only"), tmp_path, "game", "camera")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.raw_layouts import write_cityscapes, write_grey
+from tests.raw_layouts import write_cityscapes, write_grey, write_png
 from tests.small_checkpoint import write_checkpoint
 from tests.test_main import refused
 from tests.tiny import shards
@@ -81,6 +81,9 @@ class TestMistakes:
             (["--window", "8x8", "--protocol", "segmentron"], "which sees whole images"),
             (["--crop-size", "64x64"], "only protocol segmentron pads"),
             (["--classes", "voc"], "want one of cityscapes19"),
+            (["--classes", "synthia13", "--protocol", "segmentron"], "want cityscapes19"),
+            (["--scales", "nan"], "want one or more factors above 0, up to 16"),
+            (["--scales", "1e6"], "want one or more factors above 0, up to 16"),
             (["--json", "."], "--json: got ., which is a folder"),
         ],
     )
@@ -148,6 +151,67 @@ class TestMistakes:
         line = refused(raw(checkpoint, cityscapes), capfd)
         assert "size: got 56x40 of" in line
         assert f"56x20 of {label}" in line
+
+
+@pytest.mark.parametrize("num_classes", [11, 25])
+def test_network_of_other_classes(cityscapes, tmp_path, capfd, num_classes):
+    other = write_checkpoint(tmp_path / "other", num_classes)
+    expected = f"checkpoint {other}: got {num_classes} classes, want 19"
+    images, out = str(cityscapes / "leftImg8bit"), str(tmp_path / "out")
+    for words in (
+        raw(other, cityscapes),
+        ["evaluate", str(other), str(shards("camera"))],
+        ["predict", str(other), images, out],
+        ["distributions", str(other), str(shards("camera")), str(tmp_path / "d.parquet")],
+    ):
+        assert expected in refused(words, capfd)
+
+
+@pytest.mark.parametrize("option", ["--json", "--png"])
+def test_file_that_cannot_be_written_shows_before_the_work(
+    checkpoint, cityscapes, tmp_path, capfd, option
+):
+    (tmp_path / "file").touch()
+    words = ["--worst", "1", option, str(tmp_path / "file" / "x")]
+    line = refused(raw(checkpoint, cityscapes, *words), capfd)
+    assert f"{option}: got {tmp_path}/file/x, but {tmp_path}/file is no folder" in line
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_options_may_stand_anywhere(checkpoint, cityscapes, order):
+    options = ["--dataset", "cityscapes", "--batch", "2"]
+    words = [str(checkpoint), str(cityscapes)]
+    assert main(["evaluate", *words[:order], *options, *words[order:]]) == 0
+
+
+def test_worst_images_and_missing_instances_are_told(checkpoint, cityscapes, capsys):
+    label = sorted(cityscapes.rglob("*labelIds.png"))[0]
+    file = Path(str(label).replace("labelIds", "instanceIds"))
+    write_png(file, np.full((40, 56, 1), 26001), depth=16)
+    assert main(raw(checkpoint, cityscapes, "--worst", "1")) == 0
+    said = capsys.readouterr().out
+    assert "note: only 1 of 4 images have instance files" in said
+    assert "iIoU" not in said
+    words = ["--worst", "1", "--protocol", "segmentron"]
+    assert main(raw(checkpoint, cityscapes, *words)) == 0
+    assert "worst images" in capsys.readouterr().out
+
+
+def test_predict_looks_as_evaluate_does(checkpoint, cityscapes, tmp_path):
+    """By SegmenTron's protocol, whose padding changes what is seen."""
+    look = ["--protocol", "segmentron", "--crop-size", "64x80"]
+    images, out = cityscapes / "leftImg8bit" / "val", tmp_path / "out"
+    words = ["predict", str(checkpoint), str(images), str(out), "--format", "labelids"]
+    assert main([*words, *look]) == 0
+    seen, written = tmp_path / "seen.json", tmp_path / "written.json"
+    assert main(raw(checkpoint, cityscapes, *look, "--json", str(seen))) == 0
+    words = ["evaluate", "--predictions", str(out), str(cityscapes), "--dataset", "cityscapes"]
+    assert main([*words, "--json", str(written)]) == 0
+    seen, written = (json.loads(file.read_text()) for file in (seen, written))
+    assert seen["confMatrix"] == written["confMatrix"]
+    assert main(raw(checkpoint, cityscapes, "--json", str(tmp_path / "plain.json"))) == 0
+    plain = json.loads((tmp_path / "plain.json").read_text())
+    assert plain["confMatrix"] != seen["confMatrix"], "the protocol makes a difference"
 
 
 class Trap:

@@ -6,6 +6,7 @@ Most of it with checkpoints that are hollow and a score that is made up; in the 
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -32,6 +33,7 @@ from uda.checkpoint import (
     load_model,
     prune,
     step_folder,
+    step_of,
     waiting_checkpoints,
 )
 from uda.classes import CLASS_LISTS
@@ -43,7 +45,7 @@ from uda.inference import PLAIN, ready
 from uda.journal import Journal, read_scalars
 from uda.report import EvalReport
 from uda.run import Run, open_run
-from uda.types import UserError
+from uda.types import UserError, WorkError
 
 TAG = "oracle/miou"
 
@@ -52,7 +54,8 @@ def add_checkpoint(run: Path, step: int, *, waits: bool = True) -> Path:
     """A hollow one, complete at once as real ones are."""
     partial = run / f".{step}"
     partial.mkdir(parents=True)
-    for name in ("model.safetensors", "config.json", *([WAITING_FILE] if waits else [])):
+    whole = ("model.safetensors", "config.json", "state.pt")
+    for name in (*whole, *([WAITING_FILE] if waits else [])):
         (partial / name).touch()
     return partial.rename(step_folder(run, step))
 
@@ -109,6 +112,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other attempts come at once."""
+    monkeypatch.setattr("cluster.validation._RETRY_S", 0)
+
+
 def names(folders: list[Path]) -> list[str]:
     return [folder.name for folder in folders]
 
@@ -156,8 +165,9 @@ class TestScoring:
         (step_folder(tmp_path, 32) / WAITING_FILE).unlink()
         prune(tmp_path, 1)
         assert names(checkpoints(tmp_path)) == ["step-0000016", "step-0000064", "step-0000128"]
+        assert [file.parent.name for file in tmp_path.rglob("state.pt")] == ["step-0000128"]
         validate(tmp_path)
-        assert names(checkpoints(tmp_path)) == ["step-0000064", "step-0000128"]
+        assert names(checkpoints(tmp_path)) == ["step-0000128"]
         assert_logged(tmp_path, 16, 64)
 
     def test_what_was_scored_before_the_end_goes_too(self, tmp_path):
@@ -184,35 +194,124 @@ class TestTrouble:
     @pytest.mark.parametrize(
         ("error", "reason"),
         [
-            (UserError("shard 3: does not read"), "shard 3: does not read"),
-            (RuntimeError("ended 3 actors"), "RuntimeError: ended 3 actors"),
+            (WorkError("ended 3 actors"), "WorkError: ended 3 actors"),
+            (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
             (ValueError("trace\n  of many lines\nKeyError: 7"), "ValueError: KeyError: 7"),
             (ValueError(), "ValueError: no message"),
         ],
     )
-    def test_a_score_that_fails_is_noted_and_the_rest_goes_on(
-        self, tmp_path, capsys, error, reason
+    def test_a_score_that_always_fails_is_left_to_the_next_validator(
+        self, tmp_path, capsys, impatient, error, reason
     ):
+        seen = []
+
         def score(checkpoint: Path) -> dict[str, float]:
+            seen.append(step_of(checkpoint))
             if checkpoint.name.endswith("16"):
                 raise error
+            return step_score(checkpoint)
+
+        for step in (16, 32, 64):
+            add_checkpoint(tmp_path, step)
+        validate(tmp_path, score)
+        assert seen == [16, 32, 64, 16, 16]
+        assert read_evaluation(step_folder(tmp_path, 16)) is None
+        said = capsys.readouterr().err.splitlines()
+        assert [line for line in said if "before the end" not in line] == [
+            f"uda: step-0000016 has no score yet: {reason}",
+            f"uda: step-0000016 has no score yet: {reason}",
+            f"uda: step-0000016 has no score after 3 attempts: {reason}",
+            "uda: 1 checkpoint left to score; --resume with --val does it",
+        ]
+        assert_logged(tmp_path, 32, 64)
+        time.sleep(1)  # TensorBoard orders its files by the second they were begun in
+        validate(tmp_path)
+        assert waiting_checkpoints(tmp_path) == []
+        assert_logged(tmp_path, 16, 32, 64)
+        assert list(lines(tmp_path)) == [16, 32, 64]
+
+    def test_a_score_that_fails_once_comes_late(self, tmp_path, impatient):
+        failed: list[Path] = []
+
+        def score(checkpoint: Path) -> dict[str, float]:
+            if checkpoint.name.endswith("16") and not failed:
+                failed.append(checkpoint)
+                raise WorkError("ended 3 actors")
+            return step_score(checkpoint)
+
+        for step in (16, 32, 64):
+            add_checkpoint(tmp_path, step)
+        validate(tmp_path, score)
+        assert failed
+        assert waiting_checkpoints(tmp_path) == []
+        assert_logged(tmp_path, 16, 32, 64)
+        assert list(lines(tmp_path)) == [16, 32, 64]
+
+    def test_a_stop_does_not_wait_for_another_attempt(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("cluster.validation._RETRY_S", 1000)
+        failed = threading.Event()
+
+        def score(checkpoint: Path) -> dict[str, float]:
+            failed.set()
+            raise WorkError("ended 3 actors")
+
+        add_checkpoint(tmp_path, 16)
+        with validator(tmp_path, score):
+            assert failed.wait(20)
+        assert names(waiting_checkpoints(tmp_path)) == ["step-0000016"]
+
+    def test_a_mistake_is_noted_and_the_rest_goes_on(self, tmp_path, capsys):
+        seen = []
+
+        def score(checkpoint: Path) -> dict[str, float]:
+            seen.append(step_of(checkpoint))
+            if checkpoint.name.endswith("16"):
+                raise UserError("shard 3: does not read")
             return step_score(checkpoint)
 
         for step in (16, 32):
             add_checkpoint(tmp_path, step)
         validate(tmp_path, score)
+        assert seen == [16, 32]
         assert read_evaluation(step_folder(tmp_path, 16)) == {
-            "step": 16, "data": "abc", "error": reason
+            "step": 16, "data": "abc", "error": "shard 3: does not read"
         }  # fmt: skip
-        assert f"uda: step-0000016 has no score: {reason}\n" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "uda: step-0000016 has no score: shard 3: does not read\n" in said
         assert waiting_checkpoints(tmp_path) == []
         assert_logged(tmp_path, 32)
+
+    @pytest.mark.parametrize("error", [None, UserError("gone"), OSError("gone")])
+    def test_a_checkpoint_removed_while_it_is_scored(self, tmp_path, capsys, error):
+        def score(checkpoint: Path) -> dict[str, float]:
+            if checkpoint.name.endswith("16"):
+                shutil.rmtree(checkpoint)
+                if error:
+                    raise error
+            return step_score(checkpoint)
+
+        for step in (16, 32):
+            add_checkpoint(tmp_path, step)
+        validate(tmp_path, score)
+        assert not step_folder(tmp_path, 16).exists()
+        assert "no score" not in capsys.readouterr().err
+        assert_logged(tmp_path, 32)
+
+    def test_a_mark_that_somebody_has_removed(self, tmp_path):
+        def score(checkpoint: Path) -> dict[str, float]:
+            (checkpoint / WAITING_FILE).unlink()
+            return step_score(checkpoint)
+
+        for step in (16, 32):
+            add_checkpoint(tmp_path, step)
+        validate(tmp_path, score)
+        assert_logged(tmp_path, 16, 32)
 
     def test_a_full_disk_ends_the_validation_alone(self, tmp_path, capsys, monkeypatch):
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("cluster.validation.write_json", full)
+        monkeypatch.setattr("cluster.validation.json_text", full)
         add_checkpoint(tmp_path, 16)
         validate(tmp_path)
         said = capsys.readouterr().err
@@ -354,6 +453,43 @@ class TestShards:
         assert self.opened(run, shards("camera")).are_of_target
         assert not self.opened(run, shards("game")).are_of_target
         assert self.opened(self.run(tmp_path, "camera"), shards("camera")).are_of_target
+
+    def test_a_users_own_data_are_of_the_target_unless_they_are_surely_the_sources(
+        self, tmp_path, monkeypatch
+    ):
+        """All data that are prepared as `folder` have that for their domain."""
+        for name in ("one", "other"):
+            self.labelled(tmp_path / name)
+            for split in ("train", "val"):
+                self.prepared(tmp_path / name, tmp_path / f"{name}_{split}", split)
+        monkeypatch.chdir(tmp_path)
+        for split in ("train", "val"):
+            self.prepared(Path("one"), tmp_path / f"relative_{split}", split)
+        config, camera = tiny_config("source_only"), shards("camera")
+
+        def are_of_target(source: str, val: str, target: Path) -> bool:
+            run = open_run(config, tmp_path / "run", tmp_path / source, target)
+            return self.opened(run, tmp_path / val).are_of_target
+
+        assert are_of_target("one_train", "other_val", camera)
+        assert not are_of_target("one_train", "one_val", camera)
+        assert not are_of_target("one_train", "one_train", camera)
+        assert not are_of_target("relative_train", "relative_train", camera)
+        assert are_of_target("relative_train", "relative_val", camera), "nobody knows"
+        assert are_of_target("one_train", "one_val", tmp_path / "other_train")
+
+    def labelled(self, root: Path) -> None:
+        gradient = Image.linear_gradient("L").convert("RGB")
+        for split, picture in (("train", gradient), ("val", gradient.rotate(90))):
+            label = picture.convert("L").point(lambda grey: 7 + grey // 128)
+            for kind, content in (("images", picture), ("labels", label)):
+                (root / kind / split).mkdir(parents=True)
+                content.save(root / kind / split / "1.png")
+        mapping = {"class_list": "cityscapes19", "ids": {"7": "road", "8": "sidewalk"}}
+        (root / "mapping.json").write_text(json.dumps(mapping))
+
+    def prepared(self, root: Path, out: Path, split: str) -> None:
+        prepare("folder", str(root), out, split, progress=False)
 
     @pytest.mark.parametrize("are_of_target", [True, False])
     def test_tags(self, are_of_target, monkeypatch):

@@ -26,10 +26,12 @@ from uda.scoring_arguments import (
     open_evaluation,
     print_now,
     run_convert,
+    with_progress,
 )
 
 
 def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="python -m uda",
         description="Train and evaluate in this process, without a cluster.",
@@ -38,11 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     add_prepare(verbs)
     add_inspect(verbs)
     add_train(verbs)
-    add_evaluate(verbs)
+    add_evaluate(verbs, words)
     add_predict(verbs)
     add_distributions(verbs)
     add_convert(verbs)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(words)
     return run_verb(_VERBS[arguments.verb], arguments)
 
 
@@ -85,7 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
     from uda.evaluate import evaluate_images, evaluate_predictions
     from uda.exhibition import exhibit, exhibition, save_sheet
-    from uda.inference import ready
+    from uda.inference import decode_threads, ready
     from uda.judge import judge
     from uda.label_maps import prediction_files
     from uda.report import show_report
@@ -99,9 +101,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     else:
         model = ready(load_model(arguments.checkpoint), inference, kind)
         results = evaluate_images(
-            model, examples, range(len(examples)), inference, threads=2 if kind == "cuda" else 0
+            model, examples, range(len(examples)), inference, threads=decode_threads(kind)
         )
     say = print_now if inference.protocol == "segmentron" else None
+    if say is None:
+        results = with_progress(results, len(examples))
     judgement = judge(results, len(examples), class_list, num_worst=arguments.worst, say=say)
     if arguments.png and judgement.worst:
         shown = [exhibit(model, examples, s.index, inference) for s in judgement.worst]
@@ -115,7 +119,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
     from uda.data.image_files import ImageFiles
-    from uda.inference import ready
+    from uda.inference import decode_threads, ready
     from uda.predict import predict_images
 
     kind = _device_kind(arguments.gpu)
@@ -129,7 +133,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         arguments.out,
         arguments.format,
         inference,
-        threads=2 if kind == "cuda" else 0,
+        threads=decode_threads(kind),
     )
     print(f"{arguments.out}: {written} label maps ({arguments.format})")
     return 0

@@ -23,16 +23,14 @@ def run_verb(verb: Verb, arguments: argparse.Namespace) -> int:
 
     UDA_TRACEBACK=1 in the environment shows where an error comes from.
     """
-    from uda.data.verify import DamagedFilesError
-    from uda.loop import TrainingError
-    from uda.types import UserError
+    from uda.types import UserError, WorkError
 
     try:
         return verb(arguments)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (UserError, TrainingError, DamagedFilesError, OSError, KeyboardInterrupt) as error:
+    except (UserError, WorkError, OSError, KeyboardInterrupt) as error:
         if os.environ.get("UDA_TRACEBACK"):
             raise
         kinds = {UserError: USER_MISTAKE, KeyboardInterrupt: INTERRUPTED}  # else: FAILED

@@ -1,7 +1,7 @@
 """Checkpoints: a folder per saved step, complete or invisible.
 
 model.safetensors   the network that is evaluated
-state.pt            everything else that changes (loads with weights_only=True)
+state.pt            everything else that changes (loads with weights_only=True); to resume from
 config.json         the experiment
 report.json         step, digest, versions, command, data: where the weights come from
 
@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 
 import uda
+from uda.classes import NUM_CLASSES
 from uda.config import Config
 from uda.models import DeepLabV3Plus, ModelConfig, build_model
 from uda.models.segmentron import load_segmentron
@@ -38,7 +39,9 @@ MODEL_FILE, STATE_FILE, CONFIG_FILE, REPORT_FILE = (
     "config.json",
     "report.json",
 )
-WAITING_FILE = "waits_for_evaluation"  # empty; spares its checkpoint until that is scored
+# Empty; spares its checkpoint until that is scored, but not the state.pt in it: that is of no use
+# for scoring, and several times as large as the rest.
+WAITING_FILE = "waits_for_evaluation"
 _STEP_PREFIX = "step-"
 
 
@@ -153,10 +156,24 @@ def waiting_checkpoints(run: Path) -> list[Path]:
     return [folder for folder in checkpoints(run) if (folder / WAITING_FILE).exists()]
 
 
+def resumable_checkpoints(run: Path) -> list[Path]:
+    """Those of a run that training can go on from, oldest first.
+
+    Others are for evaluation alone: `prune` has taken their `STATE_FILE`.
+    """
+    return [folder for folder in checkpoints(run) if (folder / STATE_FILE).is_file()]
+
+
+def resumable_checkpoint(run: Path) -> Path | None:
+    """Where a run is resumed: the latest checkpoint that it can go on from."""
+    found = resumable_checkpoints(run)
+    return found[-1] if found else None
+
+
 def last_step(run: Path) -> int:
-    """The step of a run's latest checkpoint, 0 where there is none."""
-    found = checkpoints(run)
-    return step_of(found[-1]) if found else 0
+    """The step that a run is resumed at, 0 where it starts anew."""
+    found = resumable_checkpoint(run)
+    return step_of(found) if found else 0
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -193,7 +210,10 @@ def load_model(path: str | Path) -> DeepLabV3Plus:
     found = find_checkpoint(Path(path))
     if found.is_file():
         return load_segmentron(found).eval()
-    model = build_model(_model_config(found / CONFIG_FILE))
+    config = _model_config(found / CONFIG_FILE)
+    if config.num_classes != NUM_CLASSES:
+        raise UserError(f"checkpoint {found}: got {config.num_classes} classes, want {NUM_CLASSES}")
+    model = build_model(config)
     load_weights(model, found / MODEL_FILE)
     return model.eval()
 
@@ -248,15 +268,22 @@ def load_weights(model: torch.nn.Module, file: Path) -> None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Removes all but a run's latest `keep` checkpoints, and what a killed save left behind.
+    """Removes all before a run's latest `keep` checkpoints, and what a killed save left behind.
 
-    What waits for evaluation stays. Only for whoever saves, or when nobody does: a half-written
-    checkpoint looks like what a killed save left.
+    Those that a run can be resumed from are counted. What waits for evaluation stays, without its
+    training state. Only for whoever saves, or when nobody does: a half-written checkpoint looks
+    like what a killed save left.
     """
-    leftovers = run.glob(f".{_STEP_PREFIX}*.partial")
-    old = [folder for folder in checkpoints(run)[:-keep] if not (folder / WAITING_FILE).exists()]
-    for folder in [*old, *leftovers]:
-        shutil.rmtree(folder)
+    for leftover in run.glob(f".{_STEP_PREFIX}*.partial"):
+        shutil.rmtree(leftover)
+    kept = resumable_checkpoints(run)[-keep:]
+    for folder in checkpoints(run):
+        if not kept or step_of(folder) >= step_of(kept[0]):
+            continue
+        if (folder / WAITING_FILE).exists():
+            (folder / STATE_FILE).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder)
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -22,6 +22,7 @@ _TABLE = sorted(
 NUM_CLASSES = len(_TABLE)
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in _TABLE)
 LABEL_IDS: tuple[int, ...] = tuple(c.id for c in _TABLE)  # Cityscapes "regular" ids by trainId
+NUM_LABEL_IDS = 1 + max(c.id for c in Cityscapes.classes)  # 0..33; -1, a licence plate, is none
 PALETTE: UInt8[np.ndarray, "256 3"] = np.zeros((256, 3), np.uint8)  # ignore and unused: black
 PALETTE[:NUM_CLASSES] = [c.color for c in _TABLE]
 
@@ -37,6 +38,14 @@ def lookup_table(mapping: Mapping[int, int]) -> UInt8[np.ndarray, "256"]:
             raise ValueError(f"label table: {raw} -> {train_id} is outside 0..255 -> 0..18 or 255")
         table[raw] = train_id
     return table
+
+
+TRAIN_ID_OF_LABEL_ID = lookup_table({label_id: k for k, label_id in enumerate(LABEL_IDS)})
+# And back; 255, none of the classes, becomes 0, "unlabeled". Other values, which are no trainIds,
+# become ids that do not exist, so that counting refuses them.
+LABEL_ID_OF_TRAIN_ID: UInt8[np.ndarray, "256"] = np.full(256, 255, np.uint8)
+LABEL_ID_OF_TRAIN_ID[:NUM_CLASSES] = LABEL_IDS
+LABEL_ID_OF_TRAIN_ID[IGNORE] = 0
 
 
 @dataclass(frozen=True)

@@ -136,14 +136,18 @@ def _naming(examples: Examples, index: int) -> Iterator[None]:
 
 
 def batches_of_one_shape(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Up to `size` neighbours whose images, the second of each item, have one shape together."""
+    """Neighbours whose images, the second of each item, have one shape, up to `size` together.
+
+    Batches end where the first of an item, its number, is a multiple of `size`: so they are the
+    same whatever part of the images is looked at.
+    """
     batch: list[_Item] = []
     for item in items:
         if batch and item[1].shape != batch[0][1].shape:
             yield batch
             batch = []
         batch.append(item)
-        if len(batch) == size:
+        if len(batch) == size or (item[0] + 1) % size == 0:
             yield batch
             batch = []
     if batch:

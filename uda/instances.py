@@ -11,11 +11,11 @@ from jaxtyping import Int64, Integer, Shaped, UInt8
 from torch import Tensor
 from torchvision.datasets import Cityscapes
 
+from uda.classes import NUM_LABEL_IDS
 from uda.types import UserError
 
 # By id, 0..33: all that stand in files.
 ID_TABLE = tuple(sorted((c for c in Cityscapes.classes if c.id >= 0), key=lambda c: c.id))
-_NUM_IDS = len(ID_TABLE)
 _PER_ID = 1000  # instance ids: 1000 * id + number
 _CODES = 64  # more than ids, and a power of 2
 
@@ -109,8 +109,8 @@ def _check(predicted: Integer[np.ndarray, "..."], truth: Integer[np.ndarray, "..
             f"prediction: got shape {predicted.shape}, want that of the instances, {truth.shape}"
         )
     for name, values, end in (
-        ("prediction", predicted, _NUM_IDS),
-        ("instances", truth, _NUM_IDS * _PER_ID),
+        ("prediction", predicted, NUM_LABEL_IDS),
+        ("instances", truth, NUM_LABEL_IDS * _PER_ID),
     ):
         lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))
         if lowest < 0 or highest >= end:

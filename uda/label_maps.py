@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from uda.classes import IGNORE, LABEL_IDS, lookup_table
+from uda.classes import (
+    IGNORE,
+    LABEL_ID_OF_TRAIN_ID,
+    NUM_CLASSES,
+    NUM_LABEL_IDS,
+    TRAIN_ID_OF_LABEL_ID,
+)
 from uda.data.raw import read_ids
 from uda.data.write import atomic
 from uda.pictures import colorize, overlay
-from uda.tally import LABEL_ID_OF_TRAIN_ID
 from uda.types import UserError
-
-_MAX_LABEL_ID = 33  # the largest id of the Cityscapes table that can stand in a file
-_TRAIN_ID_OF_LABEL_ID = lookup_table({label: k for k, label in enumerate(LABEL_IDS)})
 
 # What the pixels of a file of predictions may hold, by the name of the option.
 PREDICTION_IDS = ("labelids", "trainids")
@@ -30,7 +32,6 @@ FORMATS = {
     "color": "_pred_color",
     "overlay": "_pred_overlay",
 }
-_IMAGE_ENDING = "_leftImg8bit"  # of Cityscapes images, which their label maps lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class LabelMap:
     @property
     def train_ids(self) -> UInt8[np.ndarray, "H W"]:
         """255 where the file says none of the 19."""
-        return cv2.LUT(self.values, _TRAIN_ID_OF_LABEL_ID) if self.holds_label_ids else self.values
+        return cv2.LUT(self.values, TRAIN_ID_OF_LABEL_ID) if self.holds_label_ids else self.values
 
 
 def prediction_files(folder: Path | str, keys: Sequence[str]) -> dict[str, Path]:
@@ -92,10 +93,11 @@ def read_prediction(path: Path, ids: str, shape: tuple[int, ...]) -> LabelMap:
         raise UserError(f"{path}: got {_size(values.shape)}, want {_size(shape)} as the label has")
     largest = int(values.max())
     if ids == "labelids":
-        if largest > _MAX_LABEL_ID:
-            raise UserError(f"{path}: got label id {largest}, want 0..33 (are these trainIds?)")
+        if largest >= NUM_LABEL_IDS:
+            want = f"0..{NUM_LABEL_IDS - 1} (are these trainIds?)"
+            raise UserError(f"{path}: got label id {largest}, want {want}")
         return LabelMap(values=values, holds_label_ids=True)
-    wrong = values[(values >= len(LABEL_IDS)) & (values != IGNORE)]
+    wrong = values[(values >= NUM_CLASSES) & (values != IGNORE)]
     if wrong.size:
         raise UserError(f"{path}: got trainId {wrong[0]}, want 0..18 or 255 (are these labelIds?)")
     return LabelMap(values=values, holds_label_ids=False)
@@ -106,7 +108,7 @@ def map_file(out: Path, key: str, form: str) -> Path:
 
     The official program finds such names by the frame's.
     """
-    return out / f"{key.removesuffix(_IMAGE_ENDING)}{FORMATS[form]}.png"
+    return out / f"{key}{FORMATS[form]}.png"
 
 
 def write_map(

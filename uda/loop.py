@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from uda.checkpoint import TrainState
 from uda.config import Config
 from uda.models import load_pretrained
-from uda.types import HEALTH, Batch, StepOutput
+from uda.types import HEALTH, Batch, StepOutput, WorkError
 
 
-class TrainingError(RuntimeError):
+class TrainingError(WorkError):
     """Training cannot go on; the last checkpoint is intact. The message is one line."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from uda.classes import LABEL_IDS
+from uda.classes import LABEL_IDS, NUM_LABEL_IDS
 from uda.counting import Values, count_pairs
 from uda.instances import ID_TABLE, INSTANCE_CLASSES, INSTANCE_GROUPS, InstanceCounts
 from uda.metrics import Confusion
@@ -20,7 +20,6 @@ from uda.types import UserError
 
 __all__ = ["IdConfusion", "InstanceCounts", "official_scores"]
 
-NUM_IDS = len(ID_TABLE)
 _SCORED_IDS = [c.id for c in ID_TABLE if not c.ignore_in_eval]
 _CATEGORIES = tuple(dict.fromkeys(c.category for c in ID_TABLE))
 
@@ -48,16 +47,16 @@ class IdConfusion:
 
     @classmethod
     def empty(cls) -> "IdConfusion":
-        return cls(np.zeros((NUM_IDS, NUM_IDS), np.int64))
+        return cls(np.zeros((NUM_LABEL_IDS, NUM_LABEL_IDS), np.int64))
 
     @classmethod
     def of(cls, prediction_ids: Values, label_ids: Values) -> "IdConfusion":
         """Counts of one image or of a batch, two arrays or tensors of one shape of ids 0..33."""
-        want = f"Cityscapes ids 0..{NUM_IDS - 1}"
-        counts = count_pairs(prediction_ids, label_ids, want, size=NUM_IDS)
+        want = f"Cityscapes ids 0..{NUM_LABEL_IDS - 1}"
+        counts = count_pairs(prediction_ids, label_ids, want, size=NUM_LABEL_IDS)
         _check_ids(counts.sum(axis=1), "label", want)
         _check_ids(counts.sum(axis=0), "prediction", want)
-        return cls(counts[:NUM_IDS, :NUM_IDS].copy())
+        return cls(counts[:NUM_LABEL_IDS, :NUM_LABEL_IDS].copy())
 
     def __add__(self, other: "IdConfusion") -> "IdConfusion":
         return IdConfusion(self.matrix + other.matrix)
@@ -157,7 +156,7 @@ def _mean(scores: Mapping[str, float | None]) -> float | None:
 
 
 def _check_ids(counts: Int64[np.ndarray, "S"], name: str, want: str) -> None:
-    wrong = np.flatnonzero(counts[NUM_IDS:]) + NUM_IDS
+    wrong = np.flatnonzero(counts[NUM_LABEL_IDS:]) + NUM_LABEL_IDS
     if wrong.size:
         values = ", ".join(map(str, wrong[:5])) + (", ..." if wrong.size > 5 else "")
         raise UserError(f"{name}: got id {values}, want {want}")

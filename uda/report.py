@@ -7,6 +7,7 @@ JSON and per cent in tables.
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,9 @@ def show_report(report: EvalReport, json_file: Path | None = None) -> None:
               "above takes the fractions from the logits first")  # fmt: skip
     else:
         print(text_table(result))
-        print(worst_table(result), end="")
+    print(worst_table(result), end="")
+    for note in result.get("notes", []):
+        print(f"note: {note}")
     if json_file is not None:
         write_json(json_file, result)
 
@@ -100,8 +103,13 @@ def worst_table(result: Mapping[str, Any]) -> str:
 
 def check_output_file(option: str, file: Path | None) -> None:
     """UserError where no file could be written, for before the work whose result it holds."""
-    if file is not None and (not file.name or file.is_dir()):
+    if file is None:
+        return
+    if not file.name or file.is_dir():
         raise UserError(f"{option}: got {file}, which is a folder; want a file")
+    parent = next(folder for folder in file.absolute().parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise UserError(f"{option}: got {file}, but {parent} is no folder that can be written to")
 
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
@@ -155,7 +163,18 @@ def oracle_scores(
         "confusion": confusion.matrix.tolist(),
         "confusion_outside": confusion.outside.tolist(),
         **official,
+        **({"notes": notes} if (notes := _notes(tally)) else {}),
     }
+
+
+def _notes(tally: Tally) -> list[str]:
+    """Why official scores are missing though some images have what they need."""
+    parts = {"Cityscapes ids": tally.with_ids, "instance files": tally.with_instances}
+    return [
+        f"only {count} of {tally.images} images have {what}, so there are no scores by these"
+        for what, count in parts.items()
+        if 0 < count < tally.images
+    ]
 
 
 def finite_or_none(value: float) -> float | None:

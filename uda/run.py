@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uda.checkpoint import REPORT_FILE, checkpoints, last_step, provenance
+from uda.checkpoint import (
+    REPORT_FILE,
+    STATE_FILE,
+    checkpoints,
+    last_step,
+    provenance,
+    resumable_checkpoint,
+)
 from uda.config import Config
 from uda.data.shards import ShardFolder, open_shards
 from uda.feed import check_data, target_predictions
@@ -95,14 +102,21 @@ def _check_folder(opened: Run, resume: bool) -> None:
             f"out {run}: already holds a run at step {last_step(run)}; "
             "continue it with --resume or choose another --out"
         )
-    if found and (saved := Config.from_json(found[-1] / CONFIG_FILE)).digest() != config.digest():
+    latest = resumable_checkpoint(run)
+    if latest is None:
+        if found:
+            raise UserError(
+                f"resume {run}: got no {STATE_FILE} in any of its checkpoints, want one to go on "
+                "from; choose another --out"
+            )
+        return
+    if (saved := Config.from_json(latest / CONFIG_FILE)).digest() != config.digest():
         raise UserError(
             f"out {run}: holds experiment {saved.digest()} ({saved.name}), not {config.digest()} "
             f"({config.name}); resume it with its own settings ({run / CONFIG_FILE}) "
             "or choose another --out"
         )
-    if found:
-        _check_same_data(found[-1] / REPORT_FILE, opened.digests)
+    _check_same_data(latest / REPORT_FILE, opened.digests)
 
 
 def _check_same_data(report: Path, data: dict[str, str]) -> None:

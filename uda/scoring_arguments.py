@@ -5,8 +5,9 @@ Nothing heavy is imported here at the top: `--help` must answer at once.
 
 import argparse
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from uda.arguments import add_verb
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from uda.classes import ClassList
     from uda.data.examples import Examples
     from uda.inference import Inference
+
+T = TypeVar("T")
 
 FORMATS = ("labelids", "trainids", "color", "overlay")  # uda.label_maps, without importing it
 _CHECKPOINT = "a checkpoint, a run (its latest is used), or a SegmenTron .pth file"
@@ -27,15 +30,25 @@ uda predict runs/first photos out --format overlay
   uda predict runs/first CITYSCAPES/leftImg8bit/test submission --format labelids"""
 
 
-def add_evaluate(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """`evaluate`: checkpoint (or label maps) and labelled images -> scores."""
+def add_evaluate(
+    verbs: argparse._SubParsersAction, words: Sequence[str]
+) -> argparse.ArgumentParser:
+    """`evaluate`: checkpoint (or label maps) and labelled images -> scores.
+
+    `words` are those of the command line: with --predictions among them there is no CHECKPOINT.
+    argparse would take an optional one for absent as soon as an option stands behind it.
+    """
+    without_checkpoint = any(word.startswith("--predictions") for word in words)
     parser = add_verb(
         verbs,
         "evaluate",
         "score a checkpoint, or any program's label maps, on labelled images",
         _EVALUATE_EXAMPLES,
     )
-    parser.add_argument("checkpoint", type=Path, nargs="?", help=_CHECKPOINT)
+    if without_checkpoint:
+        parser.set_defaults(checkpoint=None)
+    else:
+        parser.add_argument("checkpoint", type=Path, help=_CHECKPOINT)
     parser.add_argument("data", help="folder of shards with labels; with --dataset its root")
     parser.add_argument("--predictions", type=Path, metavar="DIR",
                         help="instead of a checkpoint: label maps (PNG) that any program "
@@ -46,12 +59,6 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
                         help="DATA is this data set as its authors publish it, such as "
                         "cityscapes")  # fmt: skip
     parser.add_argument("--split", help="of the data set; default: val")
-    parser.add_argument("--protocol", choices=("cityscapes", "segmentron"), default="cityscapes",
-                        help="rules to score by: of the official Cityscapes program, or of "
-                        "SegmenTron, with its output; default: cityscapes")  # fmt: skip
-    parser.add_argument("--crop-size", type=rows_columns, metavar="HxW", default=(),
-                        help="of protocol segmentron: what images are padded to; default: one "
-                        "more pixel each way")  # fmt: skip
     add_inference(parser)
     parser.add_argument("--classes", help="class list to score; default: the data set's own")
     parser.add_argument("--worst", type=_count, default=0, metavar="N",
@@ -132,6 +139,13 @@ def add_distributions(verbs: argparse._SubParsersAction) -> argparse.ArgumentPar
 
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """How to look at the images, for verbs that do."""
+    parser.add_argument("--protocol", choices=("cityscapes", "segmentron"), default="cityscapes",
+                        help="rules to look and to score by: of the official Cityscapes program, "
+                        "or of SegmenTron, with its output; default: cityscapes")  # fmt: skip
+    parser.add_argument("--crop-size", type=rows_columns, metavar="HxW", default=(),
+                        help="of protocol segmentron: what images are padded to (where rows and "
+                        "columns lack differently many, they change places, as there); default: "
+                        "one more pixel each way")  # fmt: skip
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="FACTOR",
                         help="after the other words: sizes to look at, averaged; "
                         "default: 1.0")  # fmt: skip
@@ -139,9 +153,9 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=rows_columns, metavar="HxW", default=(),
                         help="look through a sliding window of this size; default: the whole "
                         "image")  # fmt: skip
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
-                        help="to compute in; bfloat16 is faster where the device has it; default: "
-                        "float32")  # fmt: skip
+    parser.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32",
+                        help="to compute in: the others are faster where the device has them; "
+                        "default: float32, exact")  # fmt: skip
     parser.add_argument("--batch", type=_count, default=1, metavar="N",
                         help="images to look at together; default: 1")  # fmt: skip
     parser.add_argument("--gpu", action="store_true", help="on GPUs")
@@ -171,16 +185,14 @@ def inference_of(arguments: argparse.Namespace) -> "Inference":
     """The options as one value; UserError where they do not fit together."""
     from uda.inference import Inference
 
-    options: dict[str, Any] = {}
-    if "protocol" in arguments:
-        options = {"protocol": arguments.protocol, "crop_size": arguments.crop_size}
     return Inference(
         scales=tuple(arguments.scales),
         flip=arguments.flip,
         window=arguments.window,
         precision=arguments.precision,
         batch_size=arguments.batch,
-        **options,
+        protocol=arguments.protocol,
+        crop_size=arguments.crop_size,
     )
 
 
@@ -192,11 +204,6 @@ def open_evaluation(arguments: argparse.Namespace) -> "tuple[Examples, ClassList
     from uda.report import check_output_file
     from uda.types import UserError
 
-    if (arguments.checkpoint is None) == (arguments.predictions is None):
-        raise UserError(
-            "evaluate: want CHECKPOINT DATA, or --predictions DIR DATA; "
-            f"got {'both' if arguments.checkpoint else f'only {arguments.data}'}"
-        )
     if arguments.predictions and arguments.protocol == "segmentron":
         raise UserError("--protocol segmentron: got --predictions, want a network's logits")
     if arguments.split and not arguments.dataset:
@@ -216,12 +223,22 @@ def open_evaluation(arguments: argparse.Namespace) -> "tuple[Examples, ClassList
         arguments.split or "val",
         images=arguments.predictions is None,
     )
-    return examples, find_class_list(arguments.classes or examples.class_list), inference
+    class_list = find_class_list(arguments.classes or examples.class_list)
+    if inference.protocol == "segmentron" and class_list.name != "cityscapes19":
+        raise UserError(f"--protocol segmentron: got classes {class_list.name}, want cityscapes19")
+    return examples, class_list, inference
 
 
 def print_now(line: str) -> None:
     """For lines that are progress: seen at once, also in a file or a pipe."""
     print(line, flush=True)
+
+
+def with_progress(results: Iterable[T], total: int) -> Iterator[T]:
+    """The same results, and a bar on stderr that shows how many there have been."""
+    from tqdm import tqdm
+
+    yield from tqdm(results, total=total, unit="image")
 
 
 def rows_columns(text: str) -> tuple[int, int]:

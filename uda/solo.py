@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from uda.checkpoint import checkpoints, last_step, prune, step_folder
+from uda.checkpoint import last_step, prune, resumable_checkpoint, step_folder
 from uda.config import Config
 from uda.journal import Journal
 
@@ -69,8 +69,7 @@ class SoloWorker:
         prune(self._run, self._config.runtime.keep_checkpoints)
 
     def restore(self) -> Path | None:
-        found = checkpoints(self._run)
-        return found[-1] if found else None
+        return resumable_checkpoint(self._run)
 
     def should_stop(self) -> bool:
         return self._stopped

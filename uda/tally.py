@@ -9,14 +9,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from uda.classes import LABEL_IDS
+from uda.classes import LABEL_ID_OF_TRAIN_ID
 from uda.metrics import Confusion
 from uda.official import IdConfusion, InstanceCounts
 from uda.types import Truth
-
-# A network's trainIds as Cityscapes ids. 255, none of the classes, becomes 0, "unlabeled".
-LABEL_ID_OF_TRAIN_ID: UInt8[np.ndarray, "256"] = np.zeros(256, np.uint8)
-LABEL_ID_OF_TRAIN_ID[: len(LABEL_IDS)] = LABEL_IDS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

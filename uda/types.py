@@ -27,6 +27,10 @@ class UserError(ValueError):
     """A mistake of the user: the command line prints its one line and exits with status 2."""
 
 
+class WorkError(RuntimeError):
+    """Work that cannot go on: the command line prints its one line and exits with status 1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One image of a raw data set, decoded, on its way into a shard.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from uda.classes import IGNORE, LABEL_IDS, NUM_CLASSES
+from uda.classes import IGNORE, LABEL_IDS, NUM_CLASSES, NUM_LABEL_IDS
 from uda.data.raw import (
     check_pair,
     check_same_size,
@@ -29,7 +29,7 @@ from uda.types import Sample, Truth, UserError
 
 # Raw id -> trainId. A licence plate has the id -1, which no PNG can hold: the authors' program does
 # not draw it, so that these pixels have the id of the car. Hence 255 is not among the ids.
-LABEL_ID_TABLE: Mapping[int, int] = {raw: IGNORE for raw in range(34)} | {
+LABEL_ID_TABLE: Mapping[int, int] = {raw: IGNORE for raw in range(NUM_LABEL_IDS)} | {
     raw: train_id for train_id, raw in enumerate(LABEL_IDS)
 }
 _TRAIN_ID_TABLE = {train_id: train_id for train_id in (*range(NUM_CLASSES), IGNORE)}
@@ -86,6 +86,11 @@ class Cityscapes:
         if not keys:
             raise UserError(f"{folder}: got no labels, want CITY/CITY_*{next(iter(_LABELS))}.png")
         return sorted(keys)
+
+    def check_pairs(self, root: str, split: str) -> None:
+        folder = self._label_folder(root, split)
+        for key in self.keys(root, split):
+            check_pair(_image_file(root, split, key), _label_file(folder / _city(key), key))
 
     def truth(self, root: str, split: str, key: str) -> Truth:
         """With label ids where the file has them, and instances where theirs lies beside it."""

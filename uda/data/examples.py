@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 
 from uda.data import DATASETS
 from uda.data.decode import decode_row, row_label
-from uda.data.raw import OfficialDataset, RawDataset
+from uda.data.official import OfficialDataset
+from uda.data.raw import RawDataset
 from uda.data.rows import ShardRows
 from uda.data.shards import open_shards
 from uda.types import Truth, UserError
@@ -86,6 +87,8 @@ class RawExamples:
         self._root = str(Path(root).absolute()) if Path(root).exists() else root
         if images or not isinstance(raw, OfficialDataset):
             self.keys: Sequence[str] = raw.keys(self._root, split)
+            if isinstance(raw, OfficialDataset):
+                raw.check_pairs(self._root, split)
         else:
             self.keys = raw.truth_keys(self._root, split)
         self.class_list = raw.class_list(self._root)

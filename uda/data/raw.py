@@ -16,7 +16,7 @@ from jaxtyping import Int32, Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uda.classes import CLASS_NAMES, IGNORE
-from uda.types import Sample, Truth, UserError
+from uda.types import Sample, UserError
 
 
 @runtime_checkable
@@ -53,23 +53,6 @@ class RawDataset(Protocol):
 
     def load(self, root: str, split: str, key: str) -> Sample:
         """Decodes one sample; UserError names the file that is missing, damaged or odd."""
-        ...
-
-
-@runtime_checkable
-class OfficialDataset(RawDataset, Protocol):
-    """A data set whose authors have a program that scores predictions from the label files."""
-
-    def truth_keys(self, root: str, split: str) -> list[str]:
-        """The samples that have a label file, sorted; nobody looks for their images."""
-        ...
-
-    def truth(self, root: str, split: str, key: str) -> Truth:
-        """Decodes the labels of one sample; UserError names the file that is wrong."""
-        ...
-
-    def pair(self, root: str, split: str, key: str) -> tuple[UInt8[np.ndarray, "H W 3"], Truth]:
-        """The image of one sample and its truth."""
         ...
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uda.data.shards import read_manifest
+from uda.types import WorkError
 
 _READ_BYTES = 2**22
 
 
-class DamagedFilesError(Exception):
+class DamagedFilesError(WorkError):
     """Files are missing or hold other bytes; the message names all of them on one line."""
 
 

@@ -171,12 +171,17 @@ def fill(module: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     assert not any(value.is_meta for value in own.values()), "want a model with memory, not meta"
     optional = {key for key in own if key.endswith("num_batches_tracked")}
     check_fits(state, {k: v for k, v in own.items() if k in state or k not in optional}, origin)
-    if broken := [key for key, value in state.items() if not value.float().isfinite().all()]:
-        raise UserError(f"weights {origin}: not finite: {_some(broken)}; want those of a sane run")
+    check_finite(state, origin)
     module.load_state_dict(state, strict=False)
     loaded = module.state_dict()
     for key, value in state.items():
         assert torch.equal(loaded[key].cpu(), value.to(loaded[key].dtype)), f"{key} did not load"
+
+
+def check_finite(state: dict[str, Tensor], origin: str) -> None:
+    """UserError naming `origin` and the keys whose values are not all finite."""
+    if broken := [key for key, value in state.items() if not value.float().isfinite().all()]:
+        raise UserError(f"weights {origin}: not finite: {_some(broken)}; want those of a sane run")
 
 
 def check_fits(state: dict[str, Tensor], wanted: dict[str, Tensor], origin: str) -> None:

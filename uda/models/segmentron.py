@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uda.models.deeplabv3plus import DeepLabV3Plus, ModelConfig, build_model
-from uda.models.pretrained import check_fits, fill, read_state_dict
+from uda.models.pretrained import check_finite, check_fits, fill, read_state_dict
 from uda.types import UserError
 
 # Spelt out, so that another default of ours changes nothing here.
@@ -102,6 +102,7 @@ def network_of(state: dict[str, Tensor], origin: str, config: ModelConfig) -> De
     used = {key: value for key, value in state.items() if key not in unused}
     of_file = f"{origin} for SegmenTron's DeepLabV3+ with ResNet-101"
     check_fits(used, to_segmentron(model.state_dict()), of_file)  # in the names of the file
+    check_finite(used, of_file)
     model.to_empty(device="cpu")
     fill(model, from_segmentron(used), of_file)
     return model
