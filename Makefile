@@ -1,12 +1,15 @@
 # Every target sets up what it needs: on a new machine `make demo` is enough.
 
-PYTHON ?= python3
-BIN    := .venv/bin
-READY  := .venv/ready
-PEERS  := .venv-peers/ready
-ARGS   ?=
+PYTHON   ?= python3
+BIN      := .venv/bin
+READY    := .venv/ready
+PEERS    := .venv-peers/ready
+OFFICIAL := .venv-official/ready
+ARGS     ?=
 
-benches := $(subst _,-,$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)))
+# All but eval_gpu.py, a script for machines that have a GPU and no environment of ours.
+benches := $(filter-out tests/benchmarks/eval_gpu.py,$(wildcard tests/benchmarks/[a-z]*.py))
+benches := $(subst _,-,$(patsubst tests/benchmarks/%.py,%,$(benches)))
 studies := $(subst _,-,$(patsubst tests/studies/%.py,%,$(wildcard tests/studies/[a-z]*.py)))
 
 .DEFAULT_GOAL := help
@@ -49,6 +52,8 @@ bench-%: $(READY) ## one bench of tests/benchmarks: writes runs/bench/NAME.json
 	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*) $(ARGS)
 
 bench-ingest: $(PEERS)
+bench-eval: $(OFFICIAL)
+test: $(OFFICIAL)
 
 study: $(studies:%=study-%) ## all studies; a run whose record is kept is not repeated
 
@@ -81,4 +86,11 @@ $(PEERS): requirements-bench.txt $(READY)
 		> "$$(echo .venv-peers/lib/python*/site-packages)/uda.pth"
 	@echo 'Installing the peers into .venv-peers: half a minute, about 0.3 GB on disk'
 	@.venv-peers/bin/pip install -qq --disable-pip-version-check --no-deps -r requirements-bench.txt
+	@touch $@
+
+# The official program of Cityscapes, with the numpy that it runs with and nothing of ours.
+$(OFFICIAL): requirements-official.txt $(READY)
+	@test -x .venv-official/bin/pip || $(BIN)/python -m venv .venv-official
+	@echo 'Installing the official Cityscapes program into .venv-official: seconds, about 0.1 GB on disk'
+	@.venv-official/bin/pip install -qq --disable-pip-version-check --no-deps -r requirements-official.txt
 	@touch $@

@@ -18,7 +18,16 @@ MAX_FUNCTION_LINES = 60
 
 TEXT_SUFFIXES = {".cfg", ".json", ".md", ".py", ".sh", ".sbatch", ".toml", ".txt", ".yaml", ".yml"}
 TEXT_NAMES = {"Dockerfile", "LICENSE", "Makefile", "run"}
-NOT_OURS = {".git", ".venv", ".venv-peers", ".hypothesis", "build", "dist", "runs"}
+NOT_OURS = {
+    ".git",
+    ".venv",
+    ".venv-peers",
+    ".venv-official",
+    ".hypothesis",
+    "build",
+    "dist",
+    "runs",
+}
 
 # An absolute path of somebody's machine; /home/ray is the home in Ray's own container images.
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:root|work|home)/(?!ray\b)\w")
@@ -136,7 +145,13 @@ def test_uda_commands_in_documents_exist():
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.txt", "requirements-dev.txt", "requirements-bench.txt"]
+    "name",
+    [
+        "requirements.txt",
+        "requirements-dev.txt",
+        "requirements-bench.txt",
+        "requirements-official.txt",
+    ],
 )
 def test_requirements_are_exact(name):
     requirements = _requirements(name)

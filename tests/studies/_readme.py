@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from tests.studies._readme_eval import evaluation_part
 from uda.report import comparison_table
 
 README = Path("README.md")
@@ -21,6 +22,9 @@ def filled(readme: str, results: Path) -> str:
         "scale": _scale(_read(results, "stream-memory"), _read(results, "data-wait")),
         "jpeg": _jpeg(_read(results, "jpeg")),
     }
+    if (results / "eval.json").exists():
+        gpu = _read(results, "eval-gpu") if (results / "eval-gpu.json").exists() else None
+        parts["eval"] = evaluation_part(_read(results, "eval"), gpu)
     for name, text in parts.items():
         marks = (f"<!-- {name} -->", f"<!-- /{name} -->")
         pattern = re.compile(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), re.DOTALL)
