@@ -77,8 +77,12 @@ class TestMistakesAreFoundBeforeRayStarts:
         assert "nowhere" in mistake(["inspect", str(tmp_path / "nowhere")], capsys)
 
     def test_neither_checkpoint_nor_predictions(self, capsys):
-        said = mistake(["evaluate", str(shards("camera"))], capsys)
-        assert "--predictions DIR" in said
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", str(shards("camera"))])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert "[--predictions DIR]" in said
+        assert said.endswith("the following arguments are required: data\n")
 
     @pytest.fixture(autouse=True)
     def nothing_is_started_or_written(self, tmp_path, monkeypatch):
