@@ -35,6 +35,15 @@ FORBIDDEN = {
 TUNE_SPACES_MAY = ("uda.config", "uda.presets", "uda.schedule", "ray.tune", "tune_spaces")
 
 
+# What holds labels that may be the target's, and the only modules that may know of it.
+TRUTH = ("uda.types.Truth", "uda.data.official", "uda.data.examples", "uda.tally")
+TRUTH_READERS = {
+    *("uda.data.cityscapes", "uda.data.official", "uda.data.examples", "uda.tally"),
+    *("uda.evaluate", "uda.judge", "uda.exhibition", "uda.report", "uda.segmentron_log"),
+    *("uda.scoring_arguments", "cluster.evaluate"),
+}
+
+
 def imports(source: str) -> Iterator[tuple[int, str]]:
     """Line and dotted name of everything that is imported; `from a import b` counts as `a.b`."""
     for node in ast.walk(ast.parse(source)):
@@ -58,6 +67,8 @@ def violations(module: str, source: str) -> list[str]:
             reason = f"{package} must not know it"
         elif package == "tune_spaces" and not _allowed_in_tune_spaces(name):
             reason = f"tune_spaces may import only {', '.join(TUNE_SPACES_MAY)}"
+        elif any(_inside(name, t) for t in TRUTH) and module not in TRUTH_READERS:
+            reason = "labels are for evaluation alone: see TRUTH in tests/test_layers.py"
         elif package == "uda" and name.startswith("uda."):
             reason = _wrong_layer(module, name)
         else:
@@ -142,6 +153,9 @@ def test_every_layer_entry_exists():
         ("uda.metrics", "from .classes import IGNORE", "absolute"),
         ("uda.loop", "from uda.unheard import of", "no place in LAYERS"),
         ("uda", "from uda.types import Batch", "to be quick"),
+        ("uda.loop", "from uda.data.examples import open_examples", "for evaluation alone"),
+        ("uda.scene", "from uda.types import Batch, Truth", "for evaluation alone"),
+        ("cluster.train", "from uda.tally import Tally", "for evaluation alone"),
         ("cluster.train", "from uda.losses import LOSSES", "cluster must not know it"),
         ("cluster.train", "from uda import losses", "cluster must not know it"),
         ("tune_spaces.weights", "import torch", "may import only"),
