@@ -55,8 +55,9 @@ def measure_actors(folder: Path, scenes: int, times: int, rounds: int) -> dict[s
 
     checkpoint = folder / "network"
     _save_network(checkpoint)
-    prepare("streets", "camera", folder / "shards", "val", count=scenes, size=SIZE)
-    examples = open_examples(folder / "shards")
+    shards = folder / f"shards-{scenes}"
+    prepare("streets", "camera", shards, "val", count=scenes, size=SIZE)
+    examples = open_examples(shards)
     many = Repeated(examples, times)
     found: dict[int, list[dict[str, float]]] = {count: [] for count in ACTORS}
     with start_ray(needed_cpus=sum(ACTORS)):
