@@ -10,7 +10,7 @@ from torch import nn
 
 from uda.inference import Inference, class_scores, predict, predict_labels, ready
 from uda.models import DeepLabV3Plus, ModelConfig, build_model
-from uda.types import UserError
+from uda.types import UserError, WorkError
 
 FLIP = Inference(flip=True)
 
@@ -241,6 +241,16 @@ def test_missing_bfloat16_is_one_line(network, monkeypatch):
     for precision in ("bfloat16", "tf32"):
         with pytest.raises(UserError, match=f"got {precision}, which this cpu lacks"):
             ready(network, Inference(precision=precision), "cpu")
+
+
+def test_too_little_memory_is_one_line_with_advice(images):
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nOf the allocated memory ...")
+
+    model = Filter(1).eval()
+    model.register_forward_pre_hook(fail)
+    with pytest.raises(WorkError, match=r"cpu cannot look at 2 x 47x33 pixels .* smaller --batch"):
+        class_scores(model, images)
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])

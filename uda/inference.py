@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from uda.segmentron import segmentron_scores
-from uda.types import UserError
+from uda.types import UserError, WorkError
 
 PROTOCOLS = ("cityscapes", "segmentron")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -223,7 +223,12 @@ def _forward_of(model: SegmentationModel, inference: Inference) -> Forward:
     def forward(images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=_layout(inference, images.device))
         with _computing_in(inference.precision, images.device):
-            logits = model(images).logits
+            try:
+                logits = model(images).logits
+            except torch.OutOfMemoryError:
+                raise WorkError(f"out of memory: {images.device} cannot look at {len(images)} x "
+                                f"{images.shape[-1]}x{images.shape[-2]} pixels together; try a "
+                                "smaller --batch, or --window") from None  # fmt: skip
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     if not inference.window:
