@@ -62,8 +62,8 @@ def _forward(record: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines.append("")
     lines.append(
-        f"{record['forward']['network']}: a trained network is surer, and changes its mind at "
-        f"fewer pixels. Compiled cases leave out the compilation."
+        f"{record['forward']['network']}, which say nothing of how many pixels of a trained one "
+        "change their class. Compiled cases leave out the compilation."
     )
     return "\n".join(lines)
 
@@ -79,7 +79,7 @@ def _actors(record: dict[str, Any]) -> str:
         f"Evaluation actors, images/s of {actors['size']} with the demo's network: {speeds} "
         f"(times {actors['scaling']:.2f}; other programs kept up to {busy:.1f} cores busy). "
         + (f"Missed goals: {'; '.join(missed)}. " if missed else "")
-        + f"`{record['command']}` on {record['machine']}, commit {record['commit']}."
+        + f"`{record['command']}` on {record['machine']}, commit {record['commit']}{_kept(record)}."
     )
 
 
@@ -128,3 +128,9 @@ def _speed_up(row: dict[str, Any]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _kept(record: dict) -> str:
+    """Which parts are of an earlier run, that was interrupted."""
+    kept = " and ".join(record.get("kept", []))
+    return f" ({kept}: shortly before it)" if kept else ""
