@@ -41,6 +41,9 @@ from uda.models.segmentron import (
 )
 from uda.types import UserError
 
+# Each test is quick, but they are many and all build 190 MB of weights.
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parent.parent.parent / "shared" / "golden" / "segmentron"
 FC = {"encoder.fc.weight", "encoder.fc.bias"}
 
@@ -84,7 +87,7 @@ def one_line(action: Callable[[], object]) -> str:
 
 class TestNetwork:
     @pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
-    @pytest.mark.parametrize("output_stride", [16, pytest.param(8, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("output_stride", [16, 8])
     def test_logits_are_those_of_segmentron(self, state, output_stride, dtype, allowed):
         model = network_of(state, "golden", segmentron_config(output_stride)).eval()
         expected = golden_logits(output_stride)
@@ -203,7 +206,6 @@ class TestMisfits:
 class TestFiles:
     """Reading is tried on small files, and once on a file of full size."""
 
-    @pytest.mark.slow
     def test_load_model_takes_the_file(self, file, state):
         for path in (file, str(file)):
             model = load_model(path)
@@ -384,7 +386,6 @@ class TestConvert:
         loaded = to_segmentron(model.state_dict())
         assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
-    @pytest.mark.slow
     def test_output_stride(self, file, tmp_path):
         convert_segmentron(file, tmp_path / "out", output_stride=8)
         model = load_model(tmp_path / "out")
