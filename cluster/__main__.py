@@ -181,6 +181,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 progress=not as_segmentron,  # its lines are its progress
             )
     show_report(report, arguments.json)
+    if arguments.png and report.oracle.get("worst"):
+        print(f"{arguments.png}: the worst images as a picture")
     return DONE
 
 

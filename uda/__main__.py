@@ -113,6 +113,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     judged = arguments.checkpoint or arguments.predictions
     report = judgement.report(examples, judged, inference if arguments.checkpoint else None)
     show_report(report, arguments.json)
+    if arguments.png and report.oracle.get("worst"):
+        print(f"{arguments.png}: the worst images as a picture")
     return 0
 
 
