@@ -53,6 +53,8 @@ def test_mistakes_are_one_line(tmp_path):
         open_examples(tmp_path, "kitti")
     with pytest.raises(UserError, match="split: got trainval"):
         open_examples(write_cityscapes(tmp_path / "a"), "cityscapes", "trainval")
+    with pytest.raises(UserError, match="got a raw data set, want shards; or say --dataset"):
+        open_examples(tmp_path / "a")
     (tmp_path / "b" / "leftImg8bit" / "val").mkdir(parents=True)
     (tmp_path / "b" / "gtFine" / "val").mkdir(parents=True)
     with pytest.raises(UserError, match=r"got no images, want CITY/CITY_\*_leftImg8bit\.png"):

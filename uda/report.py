@@ -213,7 +213,7 @@ def text_table(result: Mapping[str, Any]) -> str:
         lines.append(rule)
         lines += [line(c, categories[c], instance[c], bar=True) for c in categories if c != "void"]
         averages = (result["averageScoreCategories"], result["averageScoreInstCategories"])
-        lines += [rule, line("mean of these", *averages)]
+        lines += [rule, line("mean category", *averages)]
     scored = sum(result["iou"][name] is not None for name in result["classes"])
     lines.append(
         f"{_counted(result['images'], 'image')}, mean of {scored} of "

@@ -50,6 +50,8 @@ def open_examples(
     where there is nothing to read.
     """
     if dataset is None:
+        if (Path(data) / "gtFine").is_dir():
+            raise UserError(f"{data}: got a raw data set, want shards; or say --dataset cityscapes")
         return ShardExamples(Path(data))
     if dataset not in DATASETS:
         raise UserError(f"dataset: got {dataset!r}, want one of {', '.join(DATASETS)}")
