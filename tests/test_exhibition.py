@@ -1,11 +1,12 @@
 """Pictures of images, truths and predictions."""
 
 import numpy as np
+import pytest
 import torch
 
 from tests.test_evaluate import Memory, PaletteReader, random_pair
 from uda.classes import CLASS_LISTS, IGNORE, PALETTE
-from uda.exhibition import Exhibit, exhibit, exhibition
+from uda.exhibition import _RIGHT, Exhibit, exhibit, exhibition
 from uda.inference import Inference
 from uda.judge import ImageScore
 
@@ -33,6 +34,7 @@ def test_large_images_are_made_small():
     assert set(np.unique(shown.truth)) == {0, 13}, "no class between two others"
 
 
+@pytest.mark.slow
 def test_sheet_shows_what_is_wrong():
     truth = np.zeros((32, 48), np.uint8)
     truth[:8] = IGNORE
@@ -46,5 +48,7 @@ def test_sheet_shows_what_is_wrong():
     wrong = sheet[:, 3 * sheet.shape[1] // 4 :]  # the last of four columns, roughly
     car = tuple(PALETTE[13])
     assert (wrong == car).all(axis=-1).sum() > 1000
+    right = (wrong == _RIGHT).all(axis=-1).sum()
+    assert right > 1000, "what is right is told from what is ignored"
     colors = {tuple(color) for color in sheet.reshape(-1, 3)}
     assert {car, tuple(PALETTE[0]), (0, 0, 0)} <= colors

@@ -111,6 +111,7 @@ class TestPretrained:
         with pytest.raises(UserError, match="no readable state dict"):
             load_pretrained(small_model(), small_config(pretrained=str(path)))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("make", "wrapper"),
         [

@@ -47,6 +47,8 @@ from uda.report import EvalReport
 from uda.run import Run, open_run
 from uda.types import UserError, WorkError
 
+pytestmark = pytest.mark.slow  # much of it waits for a thread
+
 TAG = "oracle/miou"
 
 

@@ -17,6 +17,7 @@ from uda.judge import ImageScore
 from uda.pictures import colorize, contact_sheet
 
 _WIDTH_PX = 480
+_RIGHT = (226, 228, 231)  # light, as no class is; black is what is ignored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ def exhibition(
         wrong = np.where(exhibit.prediction == exhibit.truth, IGNORE, exhibit.prediction)
         wrong = np.where(exhibit.truth == IGNORE, IGNORE, wrong).astype(np.uint8)
         maps = [exhibit.image, *map(colorize, (exhibit.truth, exhibit.prediction, wrong))]
+        maps[-1][(exhibit.prediction == exhibit.truth) & (exhibit.truth != IGNORE)] = _RIGHT
         # Images of another shape are stretched: a sheet has cells of one.
         rows.append([cv2.resize(m, (width, height), interpolation=cv2.INTER_NEAREST) for m in maps])
     titles = [f"{examples.keys[s.index]}\nmean IoU {100 * s.miou:.1f} %" for s in scores]
