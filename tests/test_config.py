@@ -27,6 +27,7 @@ LEAVES = dict(leaves(to_plain(tiny_config("everything"))))
 
 # Another valid value where adding to the present one is not enough.
 OTHER = {
+    "augment.masked.blur_sigma_px": [0.2, 1.0],
     "augment.mixed.blur_sigma_px": [0.2, 1.0],
     "augment.source.blur_sigma_px": [0.2, 1.0],
     "data.crop.scale": [0.5, 2.0],
@@ -54,6 +55,7 @@ OTHER = {
     "projection.reads": "layer4",
     "runtime.precision": "bfloat16",
     "teacher.batch_norm": "running",
+    "teacher.weighting": "pixel",
 }
 
 

@@ -141,7 +141,7 @@ def learn(config: Config, source: Path, target: Path, num_steps: int) -> dict[st
     rank, size = world()
     state = TrainState(config, CPU)
     state.task.double()
-    state.task.start_teacher()
+    state.task.start_copies()
     task: nn.Module = state.task
     if size > 1:
         task = DistributedDataParallel(task, find_unused_parameters=state.task.has_pauses)

@@ -203,7 +203,7 @@ class TestWholeStep:
         task.after_step(99)
         after = task.teacher.network.classifier.weight
         torch.testing.assert_close(after, 0.9 * before + 0.1 * task.student.classifier.weight)
-        task.start_teacher()
+        task.start_copies()
         assert torch.equal(task.teacher.network.classifier.weight, task.student.classifier.weight)
 
 

@@ -14,6 +14,8 @@ from typing import Literal
 from uda.classes import NUM_CLASSES
 from uda.data.augment import Photometric
 from uda.data.crop import CropConfig
+from uda.data.fourier import Fourier
+from uda.data.masking import BlockMask
 from uda.data.sampling import SamplingConfig
 from uda.losses import Loss
 from uda.losses.adversarial import Level
@@ -32,10 +34,17 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Photometric augmentation of the source images and of the class-mixed images."""
+    """What happens to images before the student sees them.
 
+    `fourier` changes the source images wherever they are used, then `source` and `mixed` the
+    colours of the source and of the class-mixed images; `masked` is for masked target images.
+    """
+
+    fourier: Fourier = field(default_factory=Fourier)
     source: Photometric = field(default_factory=Photometric)
     mixed: Photometric = field(default_factory=Photometric)
+    masked: Photometric = field(default_factory=Photometric)
+    mask: BlockMask = field(default_factory=BlockMask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +53,15 @@ class TeacherConfig:
 
     - `decay`: share of the old weights that a step keeps, once past its start.
     - `threshold`: probability from which a target pixel counts as trusted.
-    - `batch_norm`: "batch" normalises by the target batch itself, "running" by the student's
-      averaged statistics.
+    - `weighting`: how much a pseudo-label counts. "image": the share of its image's pixels that
+      are trusted (DACS, but per image), "pixel": 1 if it is trusted itself and 0 if not.
+    - `batch_norm`: how it normalises, see `uda.models.Teacher`.
     """
 
     decay: float = 0.999
     threshold: float = 0.968
-    batch_norm: Literal["batch", "running"] = "batch"
+    weighting: Literal["image", "pixel"] = "image"
+    batch_norm: Literal["batch", "running", "target"] = "batch"
 
     def __post_init__(self) -> None:
         if not (0 <= self.decay < 1 and 0 <= self.threshold <= 1):

@@ -124,7 +124,7 @@ def train(
         state.load(restored)
     else:
         load_pretrained(state.task.student, config.model)
-        state.task.start_teacher()
+        state.task.start_copies()
     _check_agreement(state.step, worker)
     if state.step >= config.steps:
         return state.step

@@ -6,6 +6,7 @@ costs nothing: without a self-training loss there is no teacher forward and no m
 
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -31,12 +32,14 @@ class Scene:
         student: DeepLabV3Plus,
         teacher: Teacher | None,
         projection: nn.Module | None,
+        pretrained: nn.Module | None = None,
     ) -> None:
         self._batch = batch
         self._config = config
         self._student = student
         self._teacher = teacher
         self._projection = projection
+        self._pretrained = pretrained
 
     # --- images and labels -----------------------------------------------------------------
 
@@ -45,15 +48,29 @@ class Scene:
         return self._batch.source.labels.long()
 
     @cached_property
+    def source_colours(self) -> Float[Tensor, "B 3 H W"]:
+        """Source images, values 0 to 1, some with the amplitudes of a target image."""
+        images = _unit(self._batch.source.images)
+        fourier = self._config.augment.fourier
+        if not fourier.probability:
+            return images
+        return fourier(images, self.target_colours, self._generators("fourier"))
+
+    @cached_property
+    def target_colours(self) -> Float[Tensor, "B 3 H W"]:
+        """Target images as they are, values 0 to 1."""
+        return _unit(self._batch.target.images)
+
+    @cached_property
     def source_images(self) -> Float[Tensor, "B 3 H W"]:
         """Augmented source images, normalised."""
-        images = _unit(self._batch.source.images)
-        return self._normalise(self._photometric(self._config.augment.source, "source", images))
+        augment = self._config.augment.source
+        return self._normalise(self._photometric(augment, "source", self.source_colours))
 
     @cached_property
     def target_images(self) -> Float[Tensor, "B 3 H W"]:
         """Target images as they are, normalised."""
-        return self._normalise(_unit(self._batch.target.images))
+        return self._normalise(self.target_colours)
 
     # --- the student's view ----------------------------------------------------------------
 
@@ -76,6 +93,42 @@ class Scene:
     @cached_property
     def mixed_logits(self) -> Float[Tensor, "B K H W"]:
         return self._forward(self._mixed[0]).logits
+
+    @cached_property
+    def masked_logits(self) -> Float[Tensor, "B K H W"]:
+        """Of target images with changed colours and hidden blocks."""
+        augment = self._config.augment
+        images = self._photometric(augment.masked, "masked", self.target_colours)
+        hidden = augment.mask.hide(self._normalise(images), self._generators("mask"))
+        return self._forward(hidden).logits
+
+    @cached_property
+    def source_backbone(self) -> Float[Tensor, "B C h w"]:
+        """The last map of the student's backbone."""
+        return self.source.features["layer4"].float()
+
+    @cached_property
+    def pretrained_backbone(self) -> Float[Tensor, "B C h w"]:
+        """The same of the backbone as pretraining left it: frozen, without gradient."""
+        assert self._pretrained is not None, "a loss asked for it but no copy was kept"
+        with torch.no_grad(), self._autocast():
+            return self._pretrained(self.source_images)["layer4"].float()
+
+    @cached_property
+    def source_embeddings(self) -> Float[Tensor, "B D h w"]:
+        """Projected features of the source, of unit length at every position."""
+        return self._embed(self.source)
+
+    @cached_property
+    def target_embeddings(self) -> Float[Tensor, "B D h w"]:
+        return self._embed(self.target)
+
+    @cached_property
+    def lottery(self) -> Float[Tensor, "B H W"]:
+        """A uniform random number for each pixel, for losses that sample pixels."""
+        shape = self.source_labels.shape[1:]
+        draws = np.stack([g.random(shape, np.float32) for g in self._generators("lottery")])
+        return torch.as_tensor(draws).to(self.source_labels.device, non_blocking=True)
 
     # --- the teacher's view, and class-mixed images ----------------------------------------
 
@@ -106,13 +159,20 @@ class Scene:
         return image_trust(self._teacher_view[0], self._config.teacher.threshold)
 
     @cached_property
+    def target_weights(self) -> Float[Tensor, "B H W"]:
+        """How much each pseudo-label counts, by `teacher.weighting`."""
+        if self._config.teacher.weighting == "image":
+            return self.trust[:, None, None].expand(self.pseudo_labels.shape)
+        return (self._teacher_view[0] >= self._config.teacher.threshold).float()
+
+    @cached_property
     def _mixed(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and pixel weights of source classes pasted onto the target."""
         mask = class_mix_mask(self.source_labels, self._generators("class_mix"))
-        images = paste(mask, _unit(self._batch.source.images), _unit(self._batch.target.images))
+        images = paste(mask, self.source_colours, self.target_colours)
         images = self._photometric(self._config.augment.mixed, "mixed", images)
         labels = paste(mask, self.source_labels, self.pseudo_labels)
-        weights = torch.where(mask, 1.0, self.trust[:, None, None])
+        weights = torch.where(mask, 1.0, self.target_weights)
         return self._normalise(images), labels, weights
 
     @cached_property
@@ -146,6 +206,10 @@ class Scene:
         return torch.cat([gather(part) for part in parts])
 
     # --- helpers ---------------------------------------------------------------------------
+
+    def _embed(self, output: SegmentationOutput) -> Tensor:
+        assert self._projection is not None, "a loss asked for embeddings without a projection"
+        return self._projection(output.features[self._config.projection.reads].float())
 
     def _forward(self, images: Tensor) -> SegmentationOutput:
         with self._autocast():

@@ -5,6 +5,7 @@ training wraps. Call the wrapped task, never its parts: a forward on the unwrapp
 the synchronisation of gradients without any error.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,14 +16,17 @@ from torch.func import functional_call
 
 from uda.config import Config
 from uda.losses.adversarial import Level, accuracy, domain_loss, represent
+from uda.losses.memory import Remembers
 from uda.models import PatchDiscriminator, ProjectionHead, Teacher, build_model, num_strided_for
 from uda.randomness import seed_torch
 from uda.scene import Scene
 from uda.types import HEALTH, Batch, Domain, Labelled, StepOutput, Unlabelled, UserError
 
 _NEEDS_TEACHER = {"pseudo_labels", "trusted_labels", "trust", "mixed_logits", "mixed_labels",
-                  "mixed_weights", "class_embeddings", "class_distributions"}  # fmt: skip
-_NEEDS_PROJECTION = {"class_embeddings"}
+                  "mixed_weights", "target_weights", "class_embeddings",
+                  "class_distributions"}  # fmt: skip
+_NEEDS_PROJECTION = {"class_embeddings", "source_embeddings", "target_embeddings"}
+_NEEDS_PRETRAINED = {"pretrained_backbone"}
 
 
 class AdaptationTask(nn.Module):
@@ -44,6 +48,16 @@ class AdaptationTask(nn.Module):
         if needs & _NEEDS_PROJECTION:
             channels = self._tap_channels(config.projection.reads, "projection.reads")
             self.projection = ProjectionHead(channels, config.projection.width)
+        self.pretrained: nn.Module | None = None
+        if needs & _NEEDS_PRETRAINED:
+            self.pretrained = _frozen_copy(self.student.encoder)
+        self.memories = nn.ModuleDict(
+            {
+                loss.name: loss.new_memory(config.projection.width)
+                for loss in self._losses
+                if isinstance(loss, Remembers)
+            }
+        )
         self.discriminators = nn.ModuleDict(
             {level.name: self._discriminator(level) for level in self._levels}
         )
@@ -51,18 +65,24 @@ class AdaptationTask(nn.Module):
     def forward(self, batch: Batch) -> StepOutput:
         """All losses of one step: sum_i weight_i(step) * loss_i, plus the discriminators' own."""
         seed_torch(self.config.seed, "forward", batch.step, batch.first_sample)
-        scene = Scene(batch, self.config, self.student, self.teacher, self.projection)
+        scene = Scene(
+            batch, self.config, self.student, self.teacher, self.projection, self.pretrained
+        )
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for loss in self._losses:
             weight = loss.weight.at(batch.step)
             if weight == 0.0:
                 continue
-            value = _call(loss, scene)
+            memory = self.memories[loss.name] if isinstance(loss, Remembers) else None
+            value = _call(loss, scene, memory)
             terms[loss.name] = value.detach()
             total = weight * value if total is None else total + weight * value
-            for name, figure in _call(loss.health, scene).items():
+            for name, figure in _call(loss.health, scene, memory).items():
                 terms[f"{HEALTH}{loss.name}/{name}"] = figure.detach()
+            if isinstance(loss, Remembers):
+                with torch.no_grad():
+                    _call(loss.remember, scene, memory)
         for level in self._levels:
             weight = level.weight.at(batch.step)
             if weight == 0.0:
@@ -76,10 +96,19 @@ class AdaptationTask(nn.Module):
             total = 0.0 * scene.source_logits.sum()
         return StepOutput(total, terms)
 
-    def start_teacher(self) -> None:
-        """Makes the teacher a copy of the student, once the student's first weights are loaded."""
+    def start_copies(self) -> None:
+        """Makes the teacher and the frozen backbone copies of the student's first weights."""
         if self.teacher is not None:
             self.teacher.update(self.student, 0, self.config.teacher.decay)
+        if self.pretrained is not None:
+            self.pretrained.load_state_dict(self.student.encoder.state_dict())
+
+    def train(self, mode: bool = True) -> "AdaptationTask":
+        """All but the frozen backbone, which always normalises by its own statistics."""
+        super().train(mode)
+        if self.pretrained is not None:
+            self.pretrained.eval()
+        return self
 
     def after_step(self, step: int) -> None:
         """What follows an optimiser step: the teacher moves towards the student."""
@@ -177,5 +206,10 @@ def _inputs(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def _call(function: Callable[..., Any], scene: Scene) -> Any:
-    return function(**{name: getattr(scene, name) for name in _inputs(function)})
+def _call(function: Callable[..., Any], scene: Scene, memory: nn.Module | None = None) -> Any:
+    names = _inputs(function)
+    return function(**{n: memory if n == "memory" else getattr(scene, n) for n in names})
+
+
+def _frozen_copy(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).requires_grad_(False).eval()

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.types import UserError
 
-BATCH_NORM_MODES = ("batch", "running")
+BATCH_NORM_MODES = ("batch", "running", "target")
 
 
 class Teacher(nn.Module):
@@ -20,13 +20,16 @@ class Teacher(nn.Module):
 
     BatchNorm needs a decision, and papers leave it to the accident of a mode flag:
     - Its running statistics are averaged like the parameters (`update`), as they belong to those
-      parameters. Its own forward never changes them, so they are the student's, smoothed, and
-      evaluation and checkpoints do not depend on how often the teacher was asked.
+      parameters. But for "target" its own forward never changes them, so they are the student's,
+      smoothed, and evaluation and checkpoints do not depend on how often the teacher was asked.
     - `batch_norm="batch"`: in training it normalises by the batch at hand, as DACS and DAFormer do.
       Target images are then normalised as target images, while the running statistics mix the
       domains as the student's batches did.
     - `batch_norm="running"`: it normalises by the running statistics also in training; an image's
       pseudo-label does then not depend on its neighbours.
+    - `batch_norm="target"`: as "batch", and it keeps running statistics of its own, of the target
+      batches it sees (AdaBN, Li et al., 1603.04779). Evaluated, it then normalises real images by
+      real images' statistics and not by a mixture of both domains'.
     In evaluation mode the running statistics are always used.
     """
 
@@ -39,6 +42,7 @@ class Teacher(nn.Module):
         self.batch_norm = batch_norm
         self.network = copy.deepcopy(student).requires_grad_(False)
         self.network.zero_grad(set_to_none=True)  # a copy of a used student carries its gradients
+        self._statistics = _batch_norm_buffers(self.network)
         self.train(student.training)
 
     @torch.no_grad()
@@ -46,13 +50,15 @@ class Teacher(nn.Module):
         return self.network(*inputs)
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Only BatchNorm knows of training, and only if `batch_norm` says "batch"."""
+        """Only BatchNorm knows of training, and not if `batch_norm` says "running"."""
         self.training = mode
         self.network.eval()
+        records = self.batch_norm == "target"
         for module in self.network.modules():
             if isinstance(module, _BatchNorm):
-                module.training = mode and self.batch_norm == "batch"
-                module.track_running_stats = not module.training  # use the batch, record nothing
+                module.training = mode and self.batch_norm != "running"
+                # In training without this flag: use the batch, record nothing.
+                module.track_running_stats = records or not module.training
         return self
 
     @torch.no_grad()
@@ -64,6 +70,8 @@ class Teacher(nn.Module):
         """
         mine, theirs = _tensors(self.network), _tensors(student)
         assert mine.keys() == theirs.keys(), "the teacher is a copy of another network"
+        if self.batch_norm == "target" and step > 0:  # step 0 copies the student whole
+            mine = {name: mine[name] for name in mine if name not in self._statistics}
         averaged = [name for name in mine if mine[name].is_floating_point()]
         torch._foreach_lerp_(
             [mine[name] for name in averaged],
@@ -86,3 +94,13 @@ def ema_decay(step: int, decay: float) -> float:
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _batch_norm_buffers(module: nn.Module) -> frozenset[str]:
+    """Full names of the running statistics and counters."""
+    return frozenset(
+        f"{prefix}.{name}"
+        for prefix, part in module.named_modules()
+        if isinstance(part, _BatchNorm)
+        for name, _ in part.named_buffers()
+    )
