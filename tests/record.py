@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from uda.report import write_json
 
 BENCHES, STUDIES = Path("runs/bench"), Path("runs/study")
@@ -16,9 +18,9 @@ def write_record(file: Path, command: str, figures: dict[str, Any], goals: dict[
     values = {
         "name": file.stem,
         "command": command,
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed_since_commit": bool(_git("status", "--porcelain", "uda", "cluster")),
-        "machine": f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}",
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "changed_since_commit": bool(git("status", "--porcelain", "uda", "cluster")),
+        "machine": machine(),
         "goals": goals,
         **figures,
     }
@@ -34,7 +36,13 @@ def at_most(value: float, most: float) -> dict[str, Any]:
     return {"value": round(value, 4), "goal": f"<= {most}", "met": value <= most}
 
 
-def _git(*arguments: str) -> str:
+def machine(device: str = "cpu") -> str:
+    """Where a figure was measured, in words."""
+    gpu = f"{torch.cuda.get_device_name()}, " if device == "cuda" else ""
+    return f"{gpu}{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}"
+
+
+def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()
 
 

@@ -49,44 +49,6 @@ def pixel_cross_entropy(
     return total / labels.size
 
 
-def contrastive(
-    class_embeddings: np.ndarray,
-    class_distributions: np.ndarray,
-    temperature: float = 0.1,
-    positive: float = 0.75,
-    negative: float = 0.6,
-    power: float = 0.5,
-) -> float:
-    """The formula of the docstring of `Contrastive`, image by image."""
-    num_images, num_classes = class_distributions.shape
-    z, q = [], []
-    for i in range(num_images):
-        powered = [float(p) ** power if p > 0 else 0.0 for p in class_distributions[i]]
-        share = [p / sum(powered) if sum(powered) else 0.0 for p in powered]
-        pooled = sum(share[c] * class_embeddings[i, c] for c in range(num_classes))
-        length = np.sqrt((pooled**2).sum())
-        z.append(pooled / length if length > 0 else pooled)
-        q.append(share)
-    total = 0.0
-    for i in range(num_images):
-        attract, repel, overlaps = [], [], {}
-        for j in range(num_images):
-            if i == j or sum(q[i]) == 0 or sum(q[j]) == 0:
-                continue
-            overlaps[j] = sum(min(a, b) for a, b in zip(q[i], q[j], strict=True))
-            if overlaps[j] >= positive:
-                attract.append(j)
-            elif overlaps[j] <= negative:
-                repel.append(j)
-        if not attract or not repel:
-            continue
-        e = {j: np.exp(float(z[i] @ z[j]) / temperature) for j in attract + repel}
-        mass = sum(overlaps[j] for j in attract)
-        for j in attract:
-            total -= overlaps[j] / mass * np.log(e[j] / sum(e.values()))
-    return total / num_images
-
-
 def self_information(logits: np.ndarray) -> np.ndarray:
     """ADVENT's weighted self-information of a (B, K, H, W) map, -p log2 p / log2 K."""
     out = np.zeros(logits.shape)

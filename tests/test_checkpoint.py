@@ -67,7 +67,7 @@ class TestSaveAndLoad:
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
         assert {name.split(".")[1] for name in ours if name.startswith("task.")} == {
-            "student", "teacher", "projection", "discriminators"
+            "student", "teacher", "projection", "memories", "discriminators"
         }  # fmt: skip
         assert {name[:11] for name in ours if name.startswith("opt")} == {
             "optimiser.0",

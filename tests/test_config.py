@@ -24,6 +24,7 @@ def leaves(plain: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 LEAVES = dict(leaves(to_plain(tiny_config("everything"))))
+TERMS = dict(leaves(to_plain(tiny_config("all_terms"))["losses"], "losses"))
 
 # Another valid value where adding to the present one is not enough.
 OTHER = {
@@ -40,10 +41,21 @@ OTHER = {
     "ingest.decode": "cluster",
     "ingest.mode": "streaming",
     "ingest.on_bad_row": "skip",
+    "levels.output.conditional": {
+        "levels.output.reads": "aspp",
+        "levels.output.sees": "plain",
+        "levels.output.conditional": True,
+    },
     "levels.output.objective": "least_squares",
     "levels.output.reads": {"levels.output.reads": "aspp", "levels.output.sees": "plain"},
     "levels.output.sees": "self_information",
+    "losses.contrastive.grid": [1, 2],
+    "losses.contrastive.objective": "regression",
+    "losses.contrastive.pooling": "mean",
+    "losses.affinity.dilations": [1, 2, 4],
     "losses.contrastive.power": 0.25,
+    "losses.prior.decay": 0.9,
+    "losses.contrastive.similarity": "jaccard",
     "model.align_corners": True,
     "model.aspp_dilations": [1, 2, 3],
     "model.backbone": "resnet18",
@@ -59,9 +71,13 @@ OTHER = {
 }
 
 
+def method_with(path: str) -> str:
+    return "everything" if path in LEAVES else "all_terms"
+
+
 def changed(path: str) -> Config:
     """The tiny config with another value at `path`."""
-    config, value = tiny_config("everything"), LEAVES[path]
+    config, value = tiny_config(method_with(path)), (LEAVES | TERMS)[path]
     if path in OTHER:
         other = OTHER[path]
         return override(config, other if isinstance(other, dict) else {path: other})
@@ -74,16 +90,16 @@ def changed(path: str) -> Config:
 
 
 # The number of classes is that of the labels, so there is no other value to give it.
-@pytest.mark.parametrize("path", sorted(set(LEAVES) - {"model.num_classes"}))
+@pytest.mark.parametrize("path", sorted({*LEAVES, *TERMS} - {"model.num_classes"}))
 def test_digest_changes_with_everything_but_how_it_is_computed(path):
-    config, other = tiny_config("everything"), changed(path)
+    config, other = tiny_config(method_with(path)), changed(path)
     assert other != config, "the test must change something"
     assert (other.digest() == config.digest()) == path.startswith(("runtime.", "ingest."))
 
 
 def test_there_is_something_to_change():
     assert len(LEAVES) > 60
-    assert OTHER.keys() <= LEAVES.keys()
+    assert OTHER.keys() <= LEAVES.keys() | TERMS.keys()
 
 
 def test_digest_is_twelve_hex_digits_and_does_not_change():

@@ -1,209 +1,265 @@
-"""Contrast between images: who takes part, what attracts and repels, and the temperature."""
+"""Contrast of class distributions: who takes part, what attracts and repels, what is remembered."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from tests import reference
-from tests.test_losses import D, K, make, tensors
-from uda.losses.contrastive import Contrastive, overlap, reweight
+from tests import reference_contrast
+from uda.losses.contrastive import Contrastive
+from uda.losses.pairs import Comparison
 
-# --- who takes part ------------------------------------------------------------------
-
-
-def distributions(*rows: dict[int, float]) -> Tensor:
-    p = torch.zeros(len(rows), K)
-    for i, row in enumerate(rows):
-        for c, share in row.items():
-            p[i, c] = share
-    return p
+K, D = 19, 5
+NAMES = ("source_embeddings", "source_labels", "target_embeddings", "trusted_labels")
+# Images of four pixels in a row, compared as a whole and with nothing but each other.
+PLAIN: dict[str, Any] = {"grid": (1, 1), "queue": 0, "idf": False, "positive": 0.75,
+                         "negative": 0.6}  # fmt: skip
+ROAD, SKY, TREE, NONE, HALF = [0] * 4, [10] * 4, [8] * 4, [255] * 4, [0, 0, 10, 10]
 
 
-ROAD, SKY, HALF = {0: 1.0}, {10: 1.0}, {0: 0.5, 10: 0.5}
+def images(*rows: list[int], seed: int = 0) -> dict[str, Tensor]:
+    """Rows of labels, the first half of the source, with an embedding for each label."""
+    labels = torch.tensor(rows)[:, None]
+    draws = torch.randn(
+        len(rows), D, 1, labels.shape[2], generator=torch.Generator().manual_seed(seed)
+    )
+    embeddings = F.normalize(draws, dim=1)
+    half = len(rows) // 2
+    tensors = (embeddings[:half], labels[:half], embeddings[half:], labels[half:])
+    return dict(zip(NAMES, tensors, strict=True))
 
 
-def test_overlap_is_the_sum_of_minima():
-    draws = np.random.default_rng(0)
-    p = draws.dirichlet(np.full(K, 0.3), 6)
-    expected = [[sum(min(a, b) for a, b in zip(x, y, strict=True)) for y in p] for x in p]
-    np.testing.assert_allclose(overlap(torch.tensor(p)).numpy(), expected)
-    np.testing.assert_allclose(np.diag(expected), 1.0)
+def street(seed: int, size: int = 3) -> dict[str, Tensor]:
+    """Blocks of a few classes with ignored pixels, and embeddings at half the resolution."""
+    draws = np.random.default_rng(seed)
+    blocks = draws.choice(4, (2, size, 4, 4), p=[0.5, 0.25, 0.2, 0.05])
+    blocks[draws.random(blocks.shape) < 0.15] = 255
+    labels = blocks.repeat(2, axis=2).repeat(3, axis=3)
+    labels[draws.random(labels.shape) < 0.1] = 255
+    embeddings = draws.normal(size=(2, size, D, 4, 6))
+    embeddings /= np.linalg.norm(embeddings, axis=2, keepdims=True)
+    return {
+        name: torch.tensor(part).float() if "embeddings" in name else torch.tensor(part)
+        for name, part in zip(
+            NAMES, (embeddings[0], labels[0], embeddings[1], labels[1]), strict=True
+        )
+    }
 
 
-def test_reweight_is_a_power_that_sums_to_one_again():
-    p = distributions({0: 0.81, 1: 0.09, 2: 0.1}, {}, SKY)
-    shares = reweight(p, 0.5)
-    roots = np.sqrt([0.81, 0.09, 0.1])
-    np.testing.assert_allclose(shares[0, :3], roots / roots.sum(), rtol=1e-6)
-    assert not shares[1].any(), "an image without labels keeps no distribution"
-    torch.testing.assert_close(shares[2], p[2])
-    torch.testing.assert_close(reweight(p, 1.0), p)
+def reference_of(steps: list[dict[str, Tensor]], **settings: Any) -> float:
+    arrays = [[step[name].detach().double().numpy() for name in NAMES] for step in steps]
+    return reference_contrast.contrastive(
+        [((a, b.astype(int)), (c, d.astype(int))) for a, b, c, d in arrays], **settings
+    )
 
 
-def test_an_image_is_no_pair_with_itself_and_pairs_are_mutual():
-    pairs = Contrastive().pairs(distributions(ROAD, ROAD, SKY, {0: 0.6, 10: 0.4}, {}))
+def remembering(loss: Contrastive, *steps: dict[str, Tensor]) -> nn.ModuleList:
+    memory = loss.new_memory(D)
+    for step in steps:
+        with torch.no_grad():
+            loss.remember(memory, **step)
+    return memory
+
+
+def wanting_gradients(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.detach().clone().requires_grad_(tensor.is_floating_point())
+        for name, tensor in inputs.items()
+    }
+
+
+def value_of(loss: Contrastive, inputs: dict[str, Tensor], *before: dict[str, Tensor]) -> Tensor:
+    return loss(remembering(loss, *before), **inputs)
+
+
+def stacked(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Embeddings and labels of both domains."""
+    first, second, third, fourth = (inputs[name] for name in NAMES)
+    return torch.cat([first, third]), torch.cat([second, fourth])
+
+
+def pairs_of(inputs: dict[str, Tensor], **settings: Any) -> Comparison:
+    """Of the first kind of region."""
+    loss = Contrastive(**{**PLAIN, **settings})
+    return loss.compare(loss.new_memory(D), *stacked(inputs))[0]
+
+
+def cosines(inputs: dict[str, Tensor]) -> Tensor:
+    return pairs_of(inputs).cosine.detach()
+
+
+# --- against the reference ---------------------------------------------------------------------
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"similarity": "jaccard", "positive": 0.4, "negative": 0.1},
+    {"similarity": "bhattacharyya", "positive": 0.8, "negative": 0.3, "idf": False},
+    {"similarity": "jensen_shannon", "positive": 0.8, "negative": 0.3},
+    {"objective": "regression"},
+    {"objective": "regression", "temperature": 0.5, "target_temperature": 0.3, "queue": 0},
+    {"pooling": "mean", "idf": False},
+    {"grid": (1, 1), "positive": 0.75, "negative": 0.74},
+    {"grid": (2, 2), "whole_image": False, "queue": 7},
+    {"presence": 0.05, "power": 1.0},
+    {"presence": 0.0, "power": 0.25, "temperature": 1.0},
+    {"min_known": 0.9},
+    {"min_known": 0.0, "queue": 1},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: "-".join(map(str, s)) or "defaults")
+def test_third_step_equals_the_reference(settings):
+    steps = [street(seed) for seed in (1, 2, 3)]
+    expected = reference_of(steps, **settings)
+    assert expected > 0.01
+    value = value_of(Contrastive(**settings), steps[2], *steps[:2])
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_variant_is_another_loss():
+    steps = [street(seed) for seed in (1, 2, 3)]
+    values = [value_of(Contrastive(**each), steps[2], *steps[:2]).item() for each in VARIANTS]
+    assert len({round(value, 5) for value in values}) == len(VARIANTS)
+
+
+@pytest.mark.parametrize("settings", [{}, {"objective": "regression"}, {"pooling": "mean"}])
+def test_gradient_with_a_queue_is_that_of_the_reference(settings):
+    before, now = street(1), wanting_gradients(street(2))
+    value_of(Contrastive(**settings), now, before).backward()
+    for name in ("source_embeddings", "target_embeddings"):
+        direction = torch.randn(
+            now[name].shape, generator=torch.Generator().manual_seed(0)
+        ).double()
+        ahead, behind = (
+            reference_of(
+                [before, now | {name: now[name].detach().double() + step * direction}], **settings
+            )
+            for step in (1e-5, -1e-5)
+        )
+        slope = (now[name].grad * direction).sum().item()
+        assert abs(slope) > 1e-3
+        assert slope == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
+
+
+# --- who takes part ----------------------------------------------------------------------------
+
+
+def test_a_region_is_no_pair_with_itself_nor_with_its_image():
+    now = street(1)
+    loss = Contrastive(whole_image=False, min_known=0.8)
+    memory = remembering(loss, now)
+    (pairs,) = loss.compare(memory, *stacked(now))
+    image = torch.arange(6).repeat_interleave(8)
+    of_batch, of_queue = pairs.pair.split([48, 512], 1)
+    taking_part = of_queue.any(1)
+    assert 8 < taking_part.sum() < 48
+    both = taking_part[:, None] & taking_part
+    assert torch.equal(of_batch, both & (image[:, None] != image))
+    queued = memory[0].shares.flatten(0, 1).sum(1) > 0
+    assert queued.sum() == taking_part.sum()
+    assert torch.equal(of_queue, taking_part[:, None] & queued)
+    target = torch.arange(48) >= 24
+    assert torch.equal(pairs.across[:, :48], target[:, None] != target)
+    assert torch.equal(pairs.across[:, 48:], target[:, None] != (torch.arange(512) >= 256))
+
+
+def test_pairs_of_a_batch_are_mutual_and_not_both():
+    pairs = pairs_of(images(ROAD, ROAD, SKY, [0, 0, 0, 10], NONE, HALF))
     for relation in (pairs.positive, pairs.negative):
-        assert not relation.diagonal().any()
         assert torch.equal(relation, relation.T)
     assert not (pairs.positive & pairs.negative).any()
-    assert pairs.positive.nonzero().tolist() == [[0, 1], [1, 0]]
+    assert pairs.positive.nonzero().tolist() == [[0, 1], [1, 0], [3, 5], [5, 3]]
 
 
 def test_between_the_thresholds_counts_nowhere():
-    # Overlap of the square roots' distributions: 0.5 with each pure image; 1 with its equal.
-    p = distributions(ROAD, HALF, HALF)
-    loose = Contrastive(negative=0.4, positive=0.75).pairs(p)
+    inputs = images(ROAD, HALF, HALF, NONE)  # overlap 1/2 of the first with the next two
+    loose = pairs_of(inputs, negative=0.4)
     assert not loose.negative.any()
     assert loose.positive.nonzero().tolist() == [[1, 2], [2, 1]]
-    strict = Contrastive(negative=0.5, positive=0.75).pairs(p)
+    strict = pairs_of(inputs, negative=0.5)
     assert strict.negative.nonzero().tolist() == [[0, 1], [0, 2], [1, 0], [2, 0]]
 
 
 def test_an_image_between_the_thresholds_of_all_others_gets_no_gradient():
-    loss = Contrastive(negative=0.4, positive=0.9)
-    z = torch.randn(4, K, D, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    loss(z, distributions(ROAD, ROAD, SKY, HALF)).backward()
-    assert not z.grad[3].any()
-    assert z.grad[:3].flatten(1).any(1).all()
+    inputs = wanting_gradients(images(ROAD, ROAD, SKY, HALF))
+    value_of(Contrastive(**PLAIN | {"negative": 0.4}), inputs).backward()
+    source, target = inputs["source_embeddings"].grad, inputs["target_embeddings"].grad
+    assert not target[1].any()
+    assert source.flatten(1).any(1).all()
+    assert target[0].any()
 
 
-def test_anchors_need_a_positive_and_a_negative():
-    loss = Contrastive()
-    p = distributions(ROAD, ROAD, SKY, {})
-    assert loss.pairs(p).anchors.tolist() == [True, True, False, False]
-    assert loss.health(p)["anchors"].item() == 0.5
+def test_with_too_few_labels_a_region_takes_no_part():
+    known = [0, 0, 255, 255]
+    for min_known, part in ((0.5, True), (0.51, False)):
+        pairs = pairs_of(images(known, ROAD, NONE, SKY), min_known=min_known)
+        assert pairs.taking_part.tolist() == [part, True, False, True]
 
 
+def test_a_class_that_no_position_of_the_features_shows_is_no_embedding():
+    """Three of 32 pixels are labelled, none of them at a centre."""
+    inputs = images(*[[255] * 32] * 2, ROAD * 8, SKY * 8)
+    inputs["source_labels"][0, 0, :3] = 0
+    inputs = {n: t[..., 3::8] if "embeddings" in n else t for n, t in inputs.items()}
+    assert pairs_of(inputs, min_known=0.05).taking_part.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("objective", ["supcon", "regression"])
 @pytest.mark.parametrize(
     "rows",
-    [(ROAD, ROAD, ROAD), (ROAD, SKY, {5: 1.0}), (ROAD,), ({}, {}), (ROAD, {})],
-    ids=["all alike", "all different", "one image", "no labels", "one labelled"],
+    [(ROAD, ROAD), (ROAD, SKY), (NONE, NONE), (ROAD, NONE), (NONE, ROAD, NONE, NONE)],
+    ids=["one pair alike", "one pair different", "no labels", "one labelled", "one of four"],
 )
-def test_without_anchors_loss_and_gradient_are_zero(rows):
-    z = torch.randn(len(rows), K, D, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    value = Contrastive()(z, distributions(*rows))
+def test_with_nothing_to_learn_loss_and_gradient_are_zero(rows, objective):
+    inputs = wanting_gradients(images(*rows))
+    value = value_of(Contrastive(**PLAIN | {"objective": objective}), inputs)
     value.backward()
     assert value.item() == 0.0
-    assert not z.grad.any()
+    assert not inputs["source_embeddings"].grad.any()
+    assert not inputs["target_embeddings"].grad.any()
 
 
-# --- what it does ----------------------------------------------------------------------
-
-
-def pooled(z: Tensor, p: Tensor, power: float = 0.5) -> Tensor:
-    embedding = torch.einsum("nk,nkd->nd", reweight(p, power), z)
-    return torch.nn.functional.normalize(embedding, dim=1)
-
-
-def test_a_small_step_pulls_similar_images_together_and_pushes_different_ones_apart():
-    p = distributions(ROAD, ROAD, SKY, SKY)
-    z = torch.randn(4, K, D, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    loss = Contrastive(temperature=1.0)
-    before = pooled(z.detach(), p)
-    loss(z, p).backward()
-    after = pooled(z.detach() - 0.1 * z.grad, p)
-    change = (after @ after.T - before @ before.T).tolist()
-    assert change[0][1] > 0
-    assert change[2][3] > 0
-    assert sum(change[i][j] for i in (0, 1) for j in (2, 3)) < 0
-
-
-def test_descent_ends_with_alike_images_equal_and_different_ones_opposite():
-    p = distributions(ROAD, ROAD, SKY, SKY)
-    z = torch.randn(4, K, D, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    for _ in range(200):
-        (grad,) = torch.autograd.grad(Contrastive(temperature=0.5)(z, p), z)
-        z = (z - grad).detach().requires_grad_()
-    cosines = pooled(z.detach(), p) @ pooled(z.detach(), p).T
-    assert min(cosines[0, 1], cosines[2, 3]) > 0.98
-    assert cosines[:2, 2:].max() < -0.9
-
-
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0])
-def test_one_positive_and_one_negative_is_a_softplus_of_their_difference(temperature):
-    p = distributions(ROAD, ROAD, SKY)
-    z = torch.randn(3, K, D, generator=torch.Generator().manual_seed(1))
-    cosine = (pooled(z, p) @ pooled(z, p).T).double().numpy()
-    softplus = [np.log1p(np.exp((cosine[i, 2] - cosine[0, 1]) / temperature)) for i in (0, 1)]
-    value = Contrastive(temperature=temperature)(z, p)
-    assert value.item() == pytest.approx(sum(softplus) / 3, rel=1e-4)
-
-
-def test_a_lower_temperature_dwells_on_the_nearest_negative():
-    p = distributions(ROAD, ROAD, SKY, {5: 1.0})
-    z = torch.randn(4, K, D, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    cosine = pooled(z.detach(), p)[0] @ pooled(z.detach(), p)[2:].T
-    near, far = (2, 3) if cosine[0] > cosine[1] else (3, 2)
-
-    def ratio(temperature: float) -> float:
-        (grad,) = torch.autograd.grad(Contrastive(temperature=temperature)(z, p), z)
-        return (grad[near].norm() / grad[far].norm()).item()
-
-    assert ratio(0.1) > 2 * ratio(10.0)
-
-
-def test_scores_far_below_zero_are_not_drowned_by_the_images_that_are_left_out():
-    """All cosines -0.5 at temperature 1e-6: scores of -5e5, and still log 2."""
-    angles = torch.tensor([0.0, 120.0, 240.0]).deg2rad()
-    z = torch.zeros(3, K, 2)
-    z[:, [0, 0, 10]] = torch.stack([angles.cos(), angles.sin()], 1)[:, None]
-    value = Contrastive(temperature=1e-6)(z, distributions(ROAD, ROAD, SKY))
-    assert value.item() == pytest.approx(2 * np.log(2) / 3, rel=0.2)
-
-
-def test_graded_positives_share_the_pull_by_their_overlap():
-    inputs = make("ordinary", size=3, seed=5)
-    draws = np.random.default_rng(2)
-    inputs["class_distributions"] = draws.dirichlet(np.full(4, 0.7), 6) @ np.eye(K)[:4]
-    settings = {"temperature": 0.3, "positive": 0.7, "negative": 0.55, "power": 0.8}
-    loss = Contrastive(**settings)
-    ours = tensors(inputs)
-    similarity = loss.pairs(ours["class_distributions"])
-    assert (similarity.positive.sum(1) > 1).any(), "some anchor has several positives"
-    expected = reference.contrastive(
-        inputs["class_embeddings"], inputs["class_distributions"], **settings
-    )
-    assert expected > 0.1
-    assert loss(ours["class_embeddings"], ours["class_distributions"]).item() == pytest.approx(
-        expected, rel=1e-4
-    )
-
-
-def test_classes_that_an_image_does_not_show_do_not_matter():
-    ours = tensors(make("ordinary"))
-    absent = ours["class_distributions"] == 0
-    z = ours["class_embeddings"].detach()
-    other = torch.where(absent[..., None], 100.0, z)
-    p = ours["class_distributions"]
-    torch.testing.assert_close(Contrastive()(z, p), Contrastive()(other, p))
+def test_embeddings_of_ignored_and_of_absent_classes_do_not_matter():
+    inputs = images([0, 0, 0, 255], ROAD, SKY, [8, 8, 255, 255])
+    other = {name: tensor.clone() for name, tensor in inputs.items()}
+    other["source_embeddings"][0, :, 0, 3] = 100.0
+    other["target_embeddings"][1, :, 0, 2:] = -100.0
+    loss = Contrastive(**PLAIN)
+    assert value_of(loss, inputs) > 0.1
+    torch.testing.assert_close(value_of(loss, inputs), value_of(loss, other))
 
 
 def test_order_of_the_images_does_not_matter():
-    ours = tensors(make("ordinary"))
-    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
-    z, p = ours["class_embeddings"].detach(), ours["class_distributions"]
-    torch.testing.assert_close(Contrastive()(z, p), Contrastive()(z[order], p[order]))
+    now, before = street(2, size=4), street(1, size=4)
+    order = torch.tensor([2, 0, 3, 1])
+    other = {name: tensor[order] for name, tensor in now.items()}
+    loss = Contrastive()
+    torch.testing.assert_close(value_of(loss, now, before), value_of(loss, other, before))
+
+
+def test_health_of_two_pairs():
+    inputs = images(ROAD, SKY, ROAD, NONE, seed=1)
+    cosine = cosines(inputs)
+    loss = Contrastive(**PLAIN)
+    health = loss.health(loss.new_memory(D), **inputs)
+    expected = {
+        "anchors": 0.5,
+        "trusted": 0.5,
+        "across": 1.0,
+        "positive_similarity": (1 + cosine[0, 2]) / 2,
+        "negative_similarity": (2 + cosine[0, 1] + cosine[1, 2]) / 4,
+    }
+    assert {n: f.item() for n, f in health.items()} == pytest.approx(
+        {n: float(f) for n, f in expected.items()}
+    )
+    assert not any(figure.requires_grad for figure in health.values())
 
 
 def test_zero_embeddings_have_a_finite_gradient():
-    z = torch.zeros(4, K, D, requires_grad=True)
-    Contrastive()(z, distributions(ROAD, ROAD, SKY, SKY)).backward()
-    assert torch.isfinite(z.grad).all()
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"temperature": 0.0},
-        {"temperature": -1.0},
-        {"positive": 0.5, "negative": 0.5},
-        {"positive": 1.1},
-        {"negative": -0.1},
-        {"power": 0.0},
-        {"power": 1.5},
-    ],
-)
-def test_bad_settings_of_contrast_are_refused(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        Contrastive(**settings)
+    inputs = images(ROAD, ROAD, SKY, SKY)
+    inputs = wanting_gradients({n: t * 0 if "emb" in n else t for n, t in inputs.items()})
+    value_of(Contrastive(**PLAIN), inputs).backward()
+    assert torch.isfinite(inputs["source_embeddings"].grad).all()

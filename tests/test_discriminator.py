@@ -1,11 +1,15 @@
-"""The small networks on top of the taps: patch discriminator and projection head."""
+"""The small networks on top of the taps: discriminators and projection head."""
 
 import pytest
 import torch
 from torch import nn
 
+from tests import reference_adversarial
 from tests.small_models import small_config
+from uda.adversaries import build_discriminator
+from uda.losses.adversarial import Level
 from uda.models import PatchDiscriminator, ProjectionHead, build_model, num_strided_for
+from uda.models.discriminator import PixelDiscriminator, StatisticsDiscriminator
 from uda.types import UserError
 
 
@@ -47,6 +51,60 @@ class TestDiscriminator:
             PatchDiscriminator(3, 4)(torch.zeros(1, 3, 16, 64))
         with pytest.raises(UserError, match="num_strided: got 6, want 0 to 5"):
             PatchDiscriminator(3, 4, num_strided=6)
+
+
+class TestPixelDiscriminator:
+    def test_is_fadas(self):
+        layers = list(PixelDiscriminator(2048, 38).layers)
+        convs = [m for m in layers if isinstance(m, nn.Conv2d)]
+        assert [m.out_channels for m in convs] == [512, 256, 38]
+        assert all(m.kernel_size == (3, 3) and m.stride == (1, 1) for m in convs)
+        assert [m.negative_slope for m in layers if isinstance(m, nn.LeakyReLU)] == [0.2] * 2
+        assert len(layers) == 5
+
+    @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 4)])
+    def test_judges_every_position_and_leaves_the_map_alone(self, size):
+        discriminator = PixelDiscriminator(5, 6, width=1)
+        maps = torch.randn(2, 5, *size)
+        kept = maps.clone()
+        logits = discriminator(maps)
+        assert logits.shape == (2, 6, *size)
+        assert torch.equal(maps, kept)
+        logits.mean().backward()
+        assert all(p.grad is not None for p in discriminator.parameters())
+
+
+class TestStatisticsDiscriminator:
+    def test_is_a_perceptron_for_each_image(self):
+        torch.manual_seed(0)
+        discriminator = StatisticsDiscriminator(6, width=2)
+        rows = torch.randn(3, 6)
+        layers = [
+            (m.weight.detach().double().numpy()[:, :, 0, 0], m.bias.detach().double().numpy())
+            for m in discriminator.layers
+            if isinstance(m, nn.Conv2d)
+        ]
+        assert [weight.shape for weight, _ in layers] == [(8, 6), (8, 8), (1, 8)]
+        expected = reference_adversarial.perceptron(rows.double().numpy(), layers)
+        logits = discriminator(rows[..., None, None])
+        assert logits.shape == (3, 1, 1, 1)
+        torch.testing.assert_close(logits.flatten().double(), torch.tensor(expected).flatten())
+
+
+@pytest.mark.parametrize(
+    ("level", "kind", "in_channels", "outputs"),
+    [
+        (Level(name="a"), PatchDiscriminator, 10, 1),
+        (Level(name="a", reads="layer1", sees="plain"), PatchDiscriminator, 10, 1),
+        (Level(name="a", reads="stem", sees="statistics"), StatisticsDiscriminator, 20, 1),
+        (Level(name="a", reads="aspp", sees="plain", conditional=True), PixelDiscriminator, 10, 38),
+    ],
+)
+def test_each_kind_of_level_has_its_discriminator(level, kind, in_channels, outputs):
+    discriminator = build_discriminator(level, 10, 4, 19)
+    assert isinstance(discriminator, kind)
+    assert discriminator.layers[0].in_channels == in_channels
+    assert discriminator.layers[-1].out_channels == outputs
 
 
 class TestProjectionHead:

@@ -18,10 +18,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.tiny import METHODS, open_pair, shards, tiny_config
+from tests.tiny import METHODS, every_part, open_pair, shards, tiny_config, tiny_preset
 from uda.checkpoint import TrainState
 from uda.config import Config
 from uda.distributed import gather, world
+from uda.presets.methods import METHODS as PRESET_METHODS
 
 WORLD_SIZE = 2
 TIMEOUT_S = 90
@@ -224,11 +225,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "losses.self_training.weight": 0.0,
         "levels.output.weight": 0.0,
     },
+    # The classifier learns from fooling alone, so at steps 0 and 3; who learns from what differs.
+    "turns": {
+        "losses.supervised.weight": 0.0,
+        "losses.self_training.weight": 0.0,
+        "levels.output.weight": 1.0,
+        "levels.output.learn_every": 2,
+        "levels.output.fool_every": 3,
+    },
+    "contrast_by_regression": {
+        "losses.contrastive.objective": "regression",
+        "losses.contrastive.pooling": "mean",
+        "losses.contrastive.weight": 1.0,
+    },
     "clipping": {"optim.clip_norm": 0.1},
 }
-CASES = {name: tiny_config(name) for name in METHODS} | {
-    name: tiny_config(changes=changes) for name, changes in VARIANTS.items()
-}
+CASES = (
+    {name: tiny_config(name) for name in METHODS}
+    | {name: tiny_config(changes=changes) for name, changes in VARIANTS.items()}
+    | {f"preset {method}": tiny_preset(method) for method in PRESET_METHODS}
+    | {"every part": every_part()}
+)
 
 
 @pytest.mark.slow

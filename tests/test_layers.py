@@ -18,9 +18,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "classes", "randomness", "schedule", "distributed"),
     ("data", "models", "losses"),
     ("tree", "config", "presets"),
-    ("scene", "task", "optim", "counting", "metrics", "instances", "official", "tally"),
+    ("scene", "adversaries"),
+    ("task", "optim", "counting", "metrics", "instances", "official", "tally"),
     ("checkpoint", "segmentron", "segmentron_log", "inference", "report", "pictures", "journal"),
-    ("convert", "loop", "feed", "label_maps", "evaluate", "distributions"),
+    ("convert", "watch", "loop", "feed", "label_maps", "evaluate", "distributions"),
     ("judge", "exhibition", "predict", "run", "solo", "inspect_shards"),
     ("arguments", "scoring_arguments", "__main__"),
 )

@@ -153,9 +153,12 @@ class TestScalars:
         run(config_of("everything"), worker)
         assert set(worker.lines[5]) == {
             "loss/total", "loss/supervised", "loss/self_training", "health/self_training/trust",
-            "loss/contrastive", "health/contrastive/anchors", "loss/output/fooling",
-            "loss/output/discriminator", "health/output/accuracy", "lr/backbone", "lr/head",
-            "lr/discriminator", "speed/samples_per_second", "speed/data_wait_share",
+            "loss/contrastive", "health/contrastive/anchors", "health/contrastive/trusted",
+            "health/contrastive/across", "health/contrastive/positive_similarity",
+            "health/contrastive/negative_similarity", "loss/output/fooling",
+            "loss/output/discriminator", "health/output/accuracy", "health/output/collapsed",
+            "lr/backbone", "lr/head", "lr/discriminator", "speed/samples_per_second",
+            "speed/data_wait_share",
         }  # fmt: skip
 
     def test_skipped_rows_are_counted_over_all_workers(self, tmp_path):

@@ -50,7 +50,7 @@ def copies(task: AdaptationTask) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "method", ["source_only", "self_training", "contrastive", "adversarial", "everything"]
+    "method", ["source_only", "self_training", "contrastive", "adversarial", "levels", "everything"]
 )
 def test_every_trained_parameter_is_stepped_exactly_once(method):
     task, optimisers = build(method)
@@ -87,6 +87,22 @@ def test_head_and_projection_learn_ten_times_faster_than_the_backbone():
         discriminator = name.startswith("discriminators.")
         rate = 1e-3 if backbone or discriminator else 1e-2
         assert moved == pytest.approx(rate, rel=1e-2), name
+
+
+def test_each_discriminator_learns_at_its_own_multiple_of_the_rate():
+    changes = {"optim.discriminator_lr": 1e-3, "optim.warmup": 0, "optim.decay": "linear",
+               "levels.look.lr_factor": 0.5, "levels.classes.lr_factor": 3.0}  # fmt: skip
+    task, optimisers = build_from(tiny_config("levels", changes))
+    for step, share in ((0, 1.0), (10, 0.5)):
+        fill_gradients(task)
+        optimisers.step(step)
+        rates = {g["name"].partition("/")[2]: g["lr"] for g in optimisers._all[1].param_groups}
+        tops = {"look": 5e-4, "classes": 3e-3, "output": 1e-3}
+        assert rates == {name: pytest.approx(share * top) for name, top in tops.items()}
+        assert optimisers.rates(step)["discriminator"] == pytest.approx(share * 1e-3)
+    for name, network in task.discriminators.items():
+        group = group_of(optimisers)
+        assert {group[id(p)]["name"] for p in network.parameters()} == {f"discriminator/{name}"}
 
 
 def test_weights_decay_and_norms_and_biases_do_not():

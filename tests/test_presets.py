@@ -46,11 +46,35 @@ def test_every_preset_is_an_experiment_of_its_own():
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_methods_of_a_setting_differ_in_their_losses_and_levels_only(setting):
+def test_methods_of_a_setting_differ_in_what_adapts_only(setting):
     """Otherwise a comparison of methods would compare something else too."""
     configs = [preset(f"{setting}_{method}") for method in METHODS]
-    shared = {(c.steps, c.batch_size, c.seed, c.data, c.augment, c.model, c.optim) for c in configs}
+    shared = {
+        dataclasses.replace(
+            config,
+            name="any",
+            losses=configs[0].losses,
+            levels=(),
+            augment=dataclasses.replace(config.augment, fourier=configs[0].augment.fourier),
+            teacher=dataclasses.replace(config.teacher, batch_norm="batch"),
+            evaluated="student",
+        )
+        for config in configs
+    }
     assert len(shared) == 1
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_full_holds_every_loss_so_that_each_can_be_switched_on(setting):
+    assert {loss.name for loss in preset(f"{setting}_full").losses} == set(LOSSES)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_three_levels_are_appearance_features_and_semantics(setting):
+    levels = {level.name: level for level in preset(f"{setting}_adversarial").levels}
+    assert levels["appearance"].sees == "statistics"
+    assert levels["features"].conditional
+    assert levels["semantics"].reads == "output"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

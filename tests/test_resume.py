@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny import loaded_tensors, open_pair, run_training, shards, tiny_config
+from tests.tiny import every_part, loaded_tensors, open_pair, run_training, shards, tiny_config
 from uda.checkpoint import TrainState, checkpoints, find_checkpoint, last_step, load_model
 from uda.config import Config
 from uda.journal import (
@@ -107,6 +107,7 @@ class TestBitEqual:
                 id="threads, channels_last",
             ),
             pytest.param(with_resnet18(), id="resnet18"),
+            pytest.param(every_part(), id="every part"),
         ],
     )
     def test_stop_and_resume(self, config, tmp_path):

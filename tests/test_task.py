@@ -22,6 +22,7 @@ from tests.tiny import (
     shards,
     tiny_config,
 )
+from uda.adversaries import adversarial_terms
 from uda.config import Config
 from uda.data.shards import open_shards
 from uda.losses.adversarial import Level
@@ -60,6 +61,9 @@ class TestAdversarialGradients:
         Level(name="entropy", sees="self_information", weight=constant(0.2), width=4,
               objective="least_squares"),
         Level(name="middle", reads="layer2", sees="plain", weight=constant(0.5), width=4),
+        Level(name="look", reads="stem", sees="statistics", weight=constant(0.4), width=4),
+        Level(name="classes", reads="layer3", sees="plain", conditional=True, width=2,
+              weight=constant(0.6)),
     )  # fmt: skip
 
     def classic(self, task: AdaptationTask) -> tuple[nn.Module, nn.ModuleDict]:
@@ -70,16 +74,27 @@ class TestAdversarialGradients:
         target = student(student.normalise(batch.target.images))
 
         def shown(output: Any, name: str) -> Tensor:
-            if name == "middle":
-                return output.features["layer2"]
+            features = {"middle": "layer2", "look": "stem", "classes": "layer3"}
+            if name in features:
+                maps = output.features[features[name]]
+                if name != "look":
+                    return maps
+                mean = maps.mean((2, 3), keepdim=True)
+                deviation = (((maps - mean) ** 2).mean((2, 3), keepdim=True) + 1e-5).sqrt()
+                return torch.cat([mean, deviation], 1)
             p = output.logits.softmax(1)
             return p if name == "output" else -p * torch.log2(p) / torch.log2(torch.tensor(19.0))
 
-        def loss(patches: Tensor, label: float, name: str) -> Tensor:
+        def loss(judged: Tensor, label: float, name: str, output: Any) -> Tensor:
             if name == "entropy":
-                return ((patches - label) ** 2).mean()
+                return ((judged - label) ** 2).mean()
+            if name == "classes":
+                told = (output.logits.detach() / 1.8).softmax(1)
+                told = F.avg_pool2d(told, told.shape[2] // judged.shape[2]).clamp(max=0.9)
+                halves = [told * (1 - label), told * label]
+                return -(torch.cat(halves, 1) * judged.softmax(1).log()).sum(1).mean()
             # Binary cross-entropy by its definition, source = 0 and target = 1.
-            p = torch.sigmoid(patches)
+            p = torch.sigmoid(judged)
             return -(label * p.log() + (1 - label) * (1 - p).log()).mean()
 
         discriminators.requires_grad_(False)
@@ -87,13 +102,15 @@ class TestAdversarialGradients:
         losses = F.cross_entropy(source.logits, labels, ignore_index=255, reduction="none")
         losses.mean().backward(retain_graph=True)
         for level in self.LEVELS:
-            patches = discriminators[level.name](shown(target, level.name))
-            (level.weight.value * loss(patches, 0.0, level.name)).backward(retain_graph=True)
+            judged = discriminators[level.name](shown(target, level.name))
+            fooling = loss(judged, 0.0, level.name, target)
+            (level.weight.value * fooling).backward(retain_graph=True)
         discriminators.requires_grad_(True)
         for level in self.LEVELS:
             network = discriminators[level.name]
-            (loss(network(shown(source, level.name).detach()), 0.0, level.name) / 2).backward()
-            (loss(network(shown(target, level.name).detach()), 1.0, level.name) / 2).backward()
+            for label, output in ((0.0, source), (1.0, target)):
+                judged = network(shown(output, level.name).detach())
+                (loss(judged, label, level.name, output) / 2).backward()
         return student, discriminators
 
     def test_equal_those_of_three_phases_parameter_by_parameter(self):
@@ -115,23 +132,31 @@ class TestAdversarialGradients:
                 scale = float(expected.abs().max())
                 torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-5 * scale, msg=name)
 
-    def one_level(self) -> tuple[AdaptationTask, Tensor, Tensor]:
-        """The task, the fooling term and the discriminator's own term."""
-        config = tiny_config("adversarial")
+    def one_level(self, level: Level, *, learns: bool) -> AdaptationTask:
+        """The task with the gradients of one of a level's two terms."""
+        turns = {"learn_every": 2 if not learns else 1, "fool_every": 2 if learns else 1}
+        level = dataclasses.replace(level, **turns)
+        config = with_levels(tiny_config("source_only"), level)
         task = build(config)
         scene = Scene(random_batch(config), config, task.student, None, None)
-        fooling, own, _ = task._adversarial(config.levels[0], scene)
-        return task, fooling, own
+        network = task.discriminators[level.name]
+        ((term,), _) = adversarial_terms(level, network, scene, step=1)
+        term.backward()
+        return task
 
-    def test_fooling_reaches_the_student_but_not_the_discriminator(self):
-        task, fooling, _ = self.one_level()
-        fooling.backward()
+    @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+    def test_fooling_reaches_the_student_but_not_the_discriminator(self, level):
+        task = self.one_level(level, learns=False)
         assert all(grad is None for grad in gradients(task.discriminators).values())
-        assert all(grad is not None for grad in gradients(task.student).values())
+        reached = {name for name, grad in gradients(task.student).items() if grad is not None}
+        assert any(name.startswith("encoder.stem") for name in reached)
+        # What lies behind the tap is not reached: a class-conditional level reads no gradient of
+        # the predictions.
+        assert ("classifier.weight" in reached) == (level.reads == "output")
 
-    def test_the_discriminators_own_term_does_not_reach_the_student(self):
-        task, _, own = self.one_level()
-        own.backward()
+    @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+    def test_the_discriminators_own_term_does_not_reach_the_student(self, level):
+        task = self.one_level(level, learns=True)
         assert all(grad is None for grad in gradients(task.student).values())
         assert all(grad is not None for grad in gradients(task.discriminators).values())
 
@@ -169,9 +194,9 @@ class TestWholeStep:
 
     def test_random_numbers_follow_from_seed_and_step_alone(self):
         config = tiny_config()
-        task = build(config)
         losses = []
         for noise in (1, 2):
+            task = build(config)  # anew, for a step leaves something in memory
             torch.manual_seed(noise)
             losses.append(task(random_batch(config)).loss)
         assert torch.equal(losses[0], losses[1])
@@ -215,6 +240,7 @@ class TestPartsThatAreOff:
             ("self_training", 2, 1, {"teacher"}),
             ("contrastive", 2, 1, {"teacher", "projection"}),
             ("adversarial", 2, 0, {"discriminators"}),
+            ("levels", 2, 0, {"discriminators"}),
             ("everything", 3, 1, {"teacher", "projection", "discriminators"}),
         ],
     )
@@ -314,7 +340,8 @@ class TestPreflight:
             ({"projection.reads": "layer9"}, 1, ["projection.reads", "layer9", "aspp"]),
             ({"batch_size": 7}, 2, ["workers", "batch_size = 7", "1, 7"]),
             ({"batch_size": 4}, 0, ["workers", "got 0"]),
-            ({"data.crop.height": 16}, 1, ["16"]),
+            ({"data.crop.height": 16}, 1, ["losses.contrastive.grid", "2 x 3", "1 x 3"]),
+            ({"data.crop.height": 16, "losses.contrastive.weight": 0}, 1, ["16"]),
             ({"data.crop.height": 2, "data.crop.width": 2}, 1, ["2"]),
         ],
     )

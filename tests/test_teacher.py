@@ -146,13 +146,111 @@ class TestModes:
         assert not torch.allclose(Teacher(student, "batch").train()(images), expected)
 
     def test_bad_inputs(self):
-        with pytest.raises(UserError, match=r"batch_norm: got 'none', .*'batch', 'running'"):
+        with pytest.raises(
+            UserError, match=r"batch_norm: got 'none', .*'batch', 'running', 'target'"
+        ):
             Teacher(Student(), "none")
         for step, decay in ((-1, 0.9), (0, 1.5), (0, -0.1)):
             with pytest.raises(UserError, match="teacher: got step"):
                 ema_decay(step, decay)
         with pytest.raises(AssertionError, match="another network"):
             Teacher(Student()).update(nn.Linear(1, 1), 0, 0.9)
+
+
+class TestStatisticsOfTheTarget:
+    """batch_norm="target": AdaBN's statistics, of the batches that the teacher itself has seen."""
+
+    def images(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return 3 + 2 * torch.randn(4, 3, 8, 8, generator=generator)
+
+    def test_they_are_the_running_mean_of_what_it_saw(self):
+        student = Student()
+        teacher = Teacher(student, "target").train()
+        norm, conv = teacher.network.layers[1], teacher.network.layers[0]
+        mean, var = torch.zeros(4), torch.ones(4)
+        for seed in range(3):
+            images = self.images(seed)
+            maps = conv(images).movedim(1, 0).flatten(1)
+            expected = nn.functional.batch_norm(
+                conv(images), None, None, norm.weight, norm.bias, training=True
+            )
+            got = teacher(images)
+            torch.testing.assert_close(got, expected.relu() * student.frozen * student.scale)
+            mean = 0.9 * mean + 0.1 * maps.mean(1)
+            var = 0.9 * var + 0.1 * maps.var(1)
+        torch.testing.assert_close(norm.running_mean, mean)
+        torch.testing.assert_close(norm.running_var, var)
+        assert norm.num_batches_tracked == 3
+        untouched = student.layers[1]
+        assert not untouched.running_mean.any()
+
+    def test_parameters_are_averaged_and_statistics_are_not(self):
+        student = Student()
+        teacher = Teacher(student, "target").train()
+        teacher(self.images(0))
+        before = snapshot(teacher.network)
+        for _ in range(2):
+            perturb(student)
+        teacher.update(student, 5, 0.6)
+        after, theirs = snapshot(teacher.network), snapshot(student)
+        for name, value in after.items():
+            if "running" in name or name.endswith("num_batches_tracked"):
+                assert torch.equal(value, before[name]), name
+                assert not torch.equal(value, theirs[name]), name
+            else:  # among them `scale`, a buffer that is no statistic
+                torch.testing.assert_close(value, 0.6 * before[name] + 0.4 * theirs[name])
+
+    def test_the_first_step_copies_all_of_the_student(self):
+        student = Student()
+        teacher = Teacher(student, "target").train()
+        teacher(self.images(0))
+        perturb(student)
+        teacher.update(student, 0, 0.999)
+        ours, theirs = snapshot(teacher.network), snapshot(student)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+    def test_evaluation_uses_them_and_adds_nothing(self):
+        torch.manual_seed(0)
+        student = Student()
+        teacher = Teacher(student, "target").train()
+        for seed in range(60):
+            teacher(self.images(seed))
+        in_training = teacher(self.images(99))
+        before = snapshot(teacher)
+        teacher.eval()
+        evaluated = teacher(self.images(99))
+        after = snapshot(teacher)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        # The statistics of one batch are about those of all that look like it.
+        torch.testing.assert_close(evaluated, in_training, rtol=0.3, atol=0.1)
+        plain = Teacher(student, "batch").eval()(self.images(99))
+        assert (plain - in_training).abs().mean() > 3 * (evaluated - in_training).abs().mean()
+        teacher.train()
+        teacher(self.images(0))
+        assert not torch.equal(
+            snapshot(teacher)["network.layers.1.running_mean"],
+            before["network.layers.1.running_mean"],
+        )
+
+    def test_they_come_back_with_the_state_dict(self):
+        student = Student()
+        teacher = Teacher(student, "target").train()
+        teacher(self.images(0))
+        restored = Teacher(Student(), "target").train()
+        restored.network.scale.copy_(teacher.network.scale)
+        restored.load_state_dict(teacher.state_dict())
+        for each in (teacher, restored):
+            each.update(student, 2, 0.5)
+            each(self.images(1))
+        ours, theirs = snapshot(restored), snapshot(teacher)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        assert teacher.state_dict().keys() == {f"network.{key}" for key in student.state_dict()}
+
+    def test_dropout_stays_off(self):
+        teacher = Teacher(Student(), "target").train()
+        assert not any(m.training for m in teacher.modules() if isinstance(m, nn.Dropout))
+        assert torch.equal(teacher(self.images(0)), teacher(self.images(0)))
 
 
 def test_state_dict_round_trip():

@@ -1,6 +1,7 @@
 """A training run that takes a second: the settings, the data and the run itself, for the tests.
 
-Everything on at once: supervision, self-training, contrast and one discriminator on the output. No
+Everything on at once: supervision, self-training, contrast and one discriminator on the output. The
+other terms of self-training and those of structure are a method of their own, "all_terms". No
 BatchNorm and no dropout, so that the result does not depend on how a batch is split over workers.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from uda.checkpoint import TrainState
@@ -32,23 +34,54 @@ from uda.feed import open_local_feed
 from uda.loop import train
 from uda.losses import Loss
 from uda.losses.adversarial import Level
+from uda.losses.affinity import Affinity
+from uda.losses.boundary import Boundary
 from uda.losses.contrastive import Contrastive
+from uda.losses.entropy import Entropy
+from uda.losses.feature_distance import FeatureDistance
+from uda.losses.masked import Masked
+from uda.losses.max_square import MaxSquare
+from uda.losses.pixel_contrast import PixelContrast
+from uda.losses.prior import Prior
+from uda.losses.prototype_contrast import PrototypeContrast
 from uda.losses.self_training import SelfTraining
 from uda.losses.supervised import Supervised
-from uda.models import ModelConfig
+from uda.models import ModelConfig, build_model
+from uda.presets.methods import METHODS as PRESET_METHODS
 from uda.run import open_run
 from uda.schedule import constant
 from uda.solo import SoloWorker
 from uda.tree import override
 from uda.types import Batch, Domain, Labelled, Unlabelled
 
+# Cells and whole images, with a queue that is full after a few of a step's 24 cells and 4 images.
+CONTRAST = Contrastive(grid=(2, 3), queue=20)
 OUTPUT = Level(name="output", weight=constant(0.01), width=4)
+APPEARANCE = Level(name="look", reads="stem", sees="statistics", weight=constant(0.02), width=4)
+FEATURES = Level(
+    name="classes", reads="layer4", sees="plain", conditional=True, weight=constant(0.03), width=2
+)
+# Weights that would show a mistake; at this size no cell is of one thing alone.
+TERMS: tuple[Loss, ...] = (
+    Supervised(),
+    Masked(),
+    FeatureDistance(weight=constant(0.3), purity=0.51),
+    Prior(dead_zone=0.0),
+    Entropy(weight=constant(0.1)),
+    MaxSquare(weight=constant(0.1)),
+    Boundary(),
+    Affinity(),
+)
 METHODS: dict[str, tuple[tuple[Loss, ...], tuple[Level, ...]]] = {
     "source_only": ((Supervised(),), ()),
     "self_training": ((Supervised(), SelfTraining()), ()),
-    "contrastive": ((Supervised(), Contrastive()), ()),
+    "contrastive": ((Supervised(), CONTRAST), ()),
+    "prototypes": ((Supervised(), PrototypeContrast()), ()),
+    "pixels": ((Supervised(), PixelContrast(samples=4, target=True)), ()),
     "adversarial": ((Supervised(),), (OUTPUT,)),
-    "everything": ((Supervised(), SelfTraining(), Contrastive()), (OUTPUT,)),
+    "levels": ((Supervised(),), (APPEARANCE, FEATURES, OUTPUT)),
+    "everything": ((Supervised(), SelfTraining(), CONTRAST), (OUTPUT,)),
+    "all_terms": (TERMS, ()),
 }
 
 
@@ -63,6 +96,8 @@ def tiny_config(method: str = "everything", changes: dict[str, Any] | None = Non
         data=DataConfig(crop=CropConfig(height=32, width=48)),
         model=ModelConfig(
             backbone="tiny",
+            # The feature distance wants weights to stay close to.
+            pretrained=str(backbone_weights()) if method == "all_terms" else "",
             norm="group",
             dropout=0.0,
             aspp_channels=16,
@@ -79,6 +114,27 @@ def tiny_config(method: str = "everything", changes: dict[str, Any] | None = Non
         runtime=RuntimeConfig(decode_threads=0, log_every=5, checkpoint_every=10),
     )
     return override(config, changes or {})
+
+
+def tiny_preset(method: str) -> Config:
+    """What `uda.presets` calls `method`, on the tiny network and data."""
+    config = PRESET_METHODS[method](tiny_config("source_only"))
+    changes = {f"levels.{level.name}.width": 4 for level in config.levels}
+    return override(config, changes)
+
+
+def every_part() -> Config:
+    """`full`, with what it keeps at strength zero switched on as well."""
+    config = tiny_preset("full")
+    weights = {f"losses.{x.name}.weight": 0.1 for x in config.losses if x.weight.is_off}
+    return override(config, {
+        **weights,
+        "model.pretrained": str(backbone_weights()),
+        "losses.feature_distance.purity": 0.51,
+        "losses.contrastive.grid": [2, 3],
+        "losses.contrastive.queue": 20,
+        "losses.contrastive.weight.start": 0,
+    })  # fmt: skip
 
 
 @functools.cache
@@ -144,6 +200,16 @@ def random_batch(config: Config, step: int = 0, first_sample: int = 0) -> Batch:
         step=step,
         first_sample=first_sample,
     )
+
+
+@functools.cache
+def backbone_weights() -> Path:
+    """A file of the tiny backbone's weights, as good as any."""
+    file = _scratch() / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(build_model(ModelConfig(backbone="tiny")).encoder.state_dict(), file)
+    return file
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The training loop, and the seam between it and the place it runs in."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,6 +16,9 @@ from uda.checkpoint import TrainState
 from uda.config import Config
 from uda.models import load_pretrained
 from uda.types import HEALTH, Batch, StepOutput, WorkError
+from uda.watch import CollapseWatch
+
+_logger = logging.getLogger(__name__)
 
 
 class TrainingError(WorkError):
@@ -132,7 +136,7 @@ def train(
         state.task.student.compile()
     task = worker.wrap(state.task)
     task.train()
-    meter = _Meter()
+    meter, watch = _Meter(), CollapseWatch(level.name for level in config.levels)
     with closing(data.batches(state.step)) as stream:  # type: ignore[type-var]
         for batch in stream:
             output = task(batch.to(worker.device))
@@ -143,7 +147,7 @@ def train(
             state.step += 1
             done = state.step >= config.steps
             if done or state.step % config.runtime.log_every == 0:
-                _log(state, meter, worker, data)
+                _log(state, meter, worker, data, watch)
                 meter = _Meter()
                 stop = _any(worker, worker.should_stop())
                 done = done or stop
@@ -169,14 +173,20 @@ def _check_agreement(step: int, worker: Worker) -> None:
         )
 
 
-def _log(state: TrainState, meter: _Meter, worker: Worker, data: Batches) -> None:
+def _log(
+    state: TrainState, meter: _Meter, worker: Worker, data: Batches, watch: CollapseWatch
+) -> None:
     scalars = meter.read(worker, state.config.batch_size)
     _check_finite(scalars, state.step)
     if state.config.ingest.on_bad_row == "skip":
         bad_rows = worker.sum(torch.tensor([float(data.bad_rows)], device=worker.device))
         scalars["data/bad_rows"] = bad_rows.item()
-    rates = state.optimisers.rates(state.step - 1)
-    worker.log(state.step, scalars | {f"lr/{name}": rate for name, rate in rates.items()})
+    news = watch.look(state.step, scalars)
+    if worker.rank == 0:
+        for sentence in news.sentences:
+            _logger.warning("%s", sentence)
+    rates = {f"lr/{k}": rate for k, rate in state.optimisers.rates(state.step - 1).items()}
+    worker.log(state.step, scalars | news.scalars | rates)
 
 
 def _check_finite_since(meter: _Meter, state: TrainState, worker: Worker) -> None:

@@ -31,23 +31,28 @@ class Optimisers:
         # None, not False: an explicit False also forbids PyTorch's second-best, "foreach".
         fused = config.runtime.fused_optimiser or None
         self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, fused=fused)]
-        if adversaries := list(task.discriminators.parameters()):
-            group = {"name": "discriminator", "params": adversaries, "lr": optim.discriminator_lr}
+        tops: dict[str, float] = {}
+        if adversaries := _adversaries(task, config):
             # The second moment's 0.99 is AdaptSegNet's: adversarial gradients are less steady.
-            self._all.append(torch.optim.Adam([group], betas=(0.9, 0.99), fused=fused))
+            self._all.append(torch.optim.Adam(adversaries, betas=(0.9, 0.99), fused=fused))
+            tops["discriminator"] = optim.discriminator_lr
+        for optimiser in self._all:
+            tops |= {group["name"]: group["lr"] for group in optimiser.param_groups}
         self._rates = {
-            group["name"]: Schedule(
-                value=group["lr"],
+            name: Schedule(
+                value=top,
                 ramp=optim.warmup,
                 decay=optim.decay,
                 stop=config.steps if optim.decay != "none" else 0,
             )
-            for optimiser in self._all
-            for group in optimiser.param_groups
+            for name, top in tops.items()
         }
 
     def rates(self, step: int) -> dict[str, float]:
-        """Learning rate by group name ("backbone", "head", "discriminator") at `step`."""
+        """Learning rate by group name ("backbone", "head", "discriminator") at `step`.
+
+        "discriminator" is that of a level whose `lr_factor` is 1.
+        """
         return {name: rate.at(step) for name, rate in self._rates.items() if "/" not in name}
 
     def step(self, step: int) -> None:
@@ -82,6 +87,15 @@ def _lay_like_parameters(optimiser: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def _adversaries(task: AdaptationTask, config: Config) -> list[dict[str, Any]]:
+    """A group for each discriminator, at its level's rate."""
+    rates = {level.name: config.optim.discriminator_lr * level.lr_factor for level in config.levels}
+    return [
+        {"name": f"discriminator/{name}", "params": list(network.parameters()), "lr": rates[name]}
+        for name, network in task.discriminators.items()
+    ]
 
 
 def _groups(

@@ -8,15 +8,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from uda.classes import IGNORE, NUM_CLASSES
+from uda.classes import IGNORE
 from uda.config import Config
 from uda.data.augment import Photometric
 from uda.data.mixing import class_mix_mask, image_trust, paste
-from uda.distributed import gather
 from uda.models import DeepLabV3Plus, SegmentationOutput, Teacher
 from uda.randomness import sample_generators
 from uda.types import Batch
@@ -183,28 +181,6 @@ class Scene:
     def mixed_weights(self) -> Float[Tensor, "B H W"]:
         return self._mixed[2]
 
-    # --- whole images, over all workers ----------------------------------------------------
-
-    @cached_property
-    def class_distributions(self) -> Float[Tensor, "N K"]:
-        """Class shares of all source images, then all target images, of the global batch."""
-        source, target = _class_shares(self.source_labels), _class_shares(self.trusted_labels)
-        return torch.cat([gather(source), gather(target)])
-
-    @cached_property
-    def class_embeddings(self) -> Float[Tensor, "N K D"]:
-        """Mean embedding of the pixels of each class (0 where absent), in the same order."""
-        assert self._projection is not None, "a loss asked for embeddings without a projection"
-        tap = self._config.projection.reads
-        parts = [
-            _class_means(self._projection(output.features[tap].float()), labels)
-            for output, labels in (
-                (self.source, self.source_labels),
-                (self.target, self.trusted_labels),
-            )
-        ]
-        return torch.cat([gather(part) for part in parts])
-
     # --- helpers ---------------------------------------------------------------------------
 
     def _embed(self, output: SegmentationOutput) -> Tensor:
@@ -241,23 +217,3 @@ class Scene:
 def _unit(images: Tensor) -> Tensor:
     """uint8 0..255 as float32 0..1."""
     return images.float() / 255
-
-
-def _class_shares(labels: Int64[Tensor, "B H W"]) -> Float[Tensor, "B K"]:
-    """Share of each class among the labelled pixels of each image; 0 for an all-ignore image."""
-    index = labels.clamp_max(NUM_CLASSES).flatten(1)
-    counts = torch.zeros(len(labels), NUM_CLASSES + 1, device=labels.device)
-    counts = counts.scatter_add(1, index, torch.ones_like(index, dtype=counts.dtype))
-    counts = counts[:, :NUM_CLASSES]
-    return counts / counts.sum(1, keepdim=True).clamp_min(1)
-
-
-def _class_means(
-    embeddings: Float[Tensor, "B D h w"], labels: Int64[Tensor, "B H W"]
-) -> Float[Tensor, "B K D"]:
-    """Mean embedding over the feature cells of each class, labels taken at the cell's centre."""
-    size = embeddings.shape[2:]
-    cells = F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()
-    one_hot = F.one_hot(cells.clamp_max(NUM_CLASSES), NUM_CLASSES + 1)[..., :NUM_CLASSES].float()
-    sums = torch.einsum("bhwk,bdhw->bkd", one_hot, embeddings)
-    return sums / one_hot.sum((1, 2))[..., None].clamp_min(1)

@@ -12,20 +12,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from uda.adversaries import adversarial_terms, build_discriminator
 from uda.config import Config
-from uda.losses.adversarial import Level, accuracy, domain_loss, represent
+from uda.losses.adversarial import Level
 from uda.losses.memory import Remembers
-from uda.models import PatchDiscriminator, ProjectionHead, Teacher, build_model, num_strided_for
+from uda.models import ProjectionHead, Teacher, build_model
 from uda.randomness import seed_torch
 from uda.scene import Scene
-from uda.types import HEALTH, Batch, Domain, Labelled, StepOutput, Unlabelled, UserError
+from uda.types import HEALTH, Batch, Labelled, StepOutput, Unlabelled, UserError
 
 _NEEDS_TEACHER = {"pseudo_labels", "trusted_labels", "trust", "mixed_logits", "mixed_labels",
-                  "mixed_weights", "target_weights", "class_embeddings",
-                  "class_distributions"}  # fmt: skip
-_NEEDS_PROJECTION = {"class_embeddings", "source_embeddings", "target_embeddings"}
+                  "mixed_weights", "target_weights"}  # fmt: skip
+_NEEDS_PROJECTION = {"source_embeddings", "target_embeddings"}
 _NEEDS_PRETRAINED = {"pretrained_backbone"}
 
 
@@ -84,14 +83,13 @@ class AdaptationTask(nn.Module):
                 with torch.no_grad():
                     _call(loss.remember, scene, memory)
         for level in self._levels:
-            weight = level.weight.at(batch.step)
-            if weight == 0.0:
-                continue
-            fooling, own, right = self._adversarial(level, scene)
-            terms[f"{level.name}/fooling"] = fooling.detach()
-            terms[f"{level.name}/discriminator"] = own.detach()
-            terms[f"{HEALTH}{level.name}/accuracy"] = right.detach()
-            total = own + weight * fooling if total is None else total + own + weight * fooling
+            network = self.discriminators[level.name]
+            summands, figures = adversarial_terms(level, network, scene, batch.step)
+            terms |= figures
+            for summand in summands:
+                total = summand if total is None else total + summand
+        if self.teacher is not None and self.teacher.batch_norm == "target":
+            _ = scene.pseudo_labels  # its statistics want every batch, also one nobody learns from
         if total is None:  # every part pauses at this step
             total = 0.0 * scene.source_logits.sum()
         return StepOutput(total, terms)
@@ -127,43 +125,23 @@ class AdaptationTask(nn.Module):
     def has_pauses(self) -> bool:
         """True if some trained part gets no gradient at some steps.
 
-        By its schedule, or the classifier because nothing that is trained looks at its logits.
+        By its schedule or its turn, or the classifier because no trained part looks at its logits.
         """
         inputs = [name for loss in self._losses for name in _inputs(loss)]
         inputs += [f"{level.reads}_logits" for level in self._levels if level.reads == "output"]
         uses_logits = any(name.endswith("_logits") for name in inputs)
-        weights = [part.weight for part in (*self._losses, *self._levels)]
-        return not uses_logits or any(weight.pauses_before(self.config.steps) for weight in weights)
+        steps = self.config.steps
+        pauses = [loss.weight.pauses_before(steps) for loss in self._losses]
+        pauses += [level.pauses_before(steps) for level in self._levels]
+        return not uses_logits or any(pauses)
 
     def projection_parameters(self) -> Iterable[nn.Parameter]:
         return () if self.projection is None else self.projection.parameters()
 
-    def _adversarial(self, level: Level, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-        """(fooling term, discriminator's own term, discriminator's accuracy) of one level.
-
-        Gradients equal those of the classic alternating update, in one backward pass: fooling
-        reads the discriminator through detached weights, its own term reads detached features.
-        """
-        network = self.discriminators[level.name]
-        source, target = (
-            represent(
-                output.logits if level.reads == "output" else output.features[level.reads].float(),
-                level.sees,
-            )
-            for output in (scene.source, scene.target)
-        )
-        frozen = {name: p.detach() for name, p in network.named_parameters()}
-        fooled = functional_call(network, frozen, (target,))
-        on_source, on_target = network(source.detach()), network(target.detach())
-        own = domain_loss(on_source, Domain.SOURCE, level.objective)
-        own = (own + domain_loss(on_target, Domain.TARGET, level.objective)) / 2
-        fooling = domain_loss(fooled, Domain.SOURCE, level.objective)
-        return fooling, own, accuracy(on_source, on_target, level.objective)
-
     def _discriminator(self, level: Level) -> nn.Module:
         channels = self._tap_channels(level.reads, f"levels.{level.name}.reads")
-        num_strided = num_strided_for(self.student.tap_strides[level.reads])
-        return PatchDiscriminator(channels, level.width, num_strided)
+        stride = self.student.tap_strides[level.reads]
+        return build_discriminator(level, channels, stride, self.config.model.num_classes)
 
     def _tap_channels(self, tap: str, path: str) -> int:
         channels = self.student.tap_channels
@@ -180,6 +158,7 @@ def preflight(config: Config, num_workers: int = 1) -> None:
     Raises:
         UserError: a name, shape or batch size of `config` does not fit together.
     """
+    _check_pretraining(config)
     local = config.local_batch_size(num_workers)
     crop = config.data.crop
     with torch.device("meta"):
@@ -190,7 +169,8 @@ def preflight(config: Config, num_workers: int = 1) -> None:
             source=Labelled(images, labels), target=Unlabelled(images), step=0, first_sample=0
         )
         # Step 0, and for every part the step at which it joins.
-        starts = {0, *(part.weight.start for part in (*config.losses, *config.levels))}
+        starts = {0, *(loss.weight.start for loss in config.losses)}
+        starts = starts.union(*(level.first_turns for level in config.levels))
         try:
             for step in sorted(starts):
                 task(Batch(source=batch.source, target=batch.target, step=step, first_sample=0))
@@ -199,6 +179,17 @@ def preflight(config: Config, num_workers: int = 1) -> None:
         except (RuntimeError, ValueError) as error:  # ValueError is how BatchNorm refuses a batch
             reason = str(error).splitlines()[0]
             raise UserError(f"config {config.name}: a training step cannot run: {reason}") from None
+
+
+def _check_pretraining(config: Config) -> None:
+    """Random weights are nothing to stay close to."""
+    for loss in config.losses:
+        needs = not loss.weight.is_off and _NEEDS_PRETRAINED & set(_inputs(loss))
+        if needs and not config.model.pretrained:
+            raise UserError(
+                f"losses.{loss.name}: got model.pretrained = '', want pretrained weights such as "
+                "model.pretrained=package"
+            )
 
 
 def _inputs(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from uda.report import write_json
 from uda.run import open_run
 from uda.solo import SoloWorker
 
+CPU = torch.device("cpu")
+
 
 def train_and_score(
     config: Config,
@@ -29,6 +31,7 @@ def train_and_score(
     target: Path,
     test: Path,
     scales: Sequence[float] = (1.0,),
+    device: torch.device = CPU,
 ) -> dict:
     """The evaluation JSON of the last step, with the minutes that training took."""
     file = out / "result.json"
@@ -38,8 +41,8 @@ def train_and_score(
     run.create()
     started = time.perf_counter()
     with (
-        open_local_feed(config, run.data) as feed,
-        SoloWorker(config, run.folder, torch.device("cpu")) as worker,
+        open_local_feed(config, run.data, pin_memory=device.type == "cuda") as feed,
+        SoloWorker(config, run.folder, device) as worker,
     ):
         train(config, worker, feed, run.provenance)
         if worker.was_stopped:
@@ -47,7 +50,7 @@ def train_and_score(
     minutes = (time.perf_counter() - started) / 60
     examples = open_examples(test)
     inference = Inference(scales=tuple(scales))
-    results = evaluate_images(load_model(out), examples, range(len(examples)), inference)
+    results = evaluate_images(load_model(out).to(device), examples, range(len(examples)), inference)
     judgement = judge(results, len(examples), CLASS_LISTS[examples.class_list])
     report = judgement.report(examples, out, inference)
     result = {**report.json(), "minutes": round(minutes, 1), "steps": config.steps}

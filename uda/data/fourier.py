@@ -15,7 +15,9 @@ class Fourier:
 
     - `probability`: share of the source images that take over a target image's appearance.
     - `beta`: half the side of the exchanged square around frequency zero, as a share of the
-      image's shorter side; FDA: 0.01, 0.05 and 0.09. At 0 only the mean colour is exchanged.
+      image's shorter side, rounded down to whole cycles; FDA: 0.01, 0.05 and 0.09. 0.01 reaches
+      10 cycles at 2048x1024, but 1 at 256x128 and none below 100 rows. Where it reaches none, only
+      the mean colour is exchanged.
     """
 
     probability: float = 0.0
@@ -50,8 +52,10 @@ def exchange_amplitudes(
     height, width = source.shape[2:]
     reach = int(beta * min(height, width))
     ours, theirs = torch.fft.rfft2(source), torch.fft.rfft2(target)
-    rows = torch.fft.fftfreq(height, 1 / height, device=source.device).abs() <= reach
-    columns = torch.fft.rfftfreq(width, 1 / width, device=source.device) <= reach
+    # In whole cycles per image: those of fftfreq are rounded, and 1.0000000000000002 is beyond 1.
+    cycles = torch.arange(height, device=source.device)
+    rows = torch.minimum(cycles, height - cycles) <= reach
+    columns = torch.arange(width // 2 + 1, device=source.device) <= reach
     low = rows[:, None] & columns[None]
     amplitude = torch.where(low, theirs.abs(), ours.abs())
     return torch.fft.irfft2(torch.polar(amplitude, ours.angle()), s=(height, width)).clamp(0, 1)

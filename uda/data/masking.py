@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -36,8 +35,9 @@ class BlockMask:
         blocks = (-(-height // self.block_px), -(-width // self.block_px))
         lottery = np.stack([generator.random(blocks) for generator in generators])
         hidden = torch.as_tensor(lottery < self.ratio).to(images.device, non_blocking=True)
-        pixels = F.interpolate(hidden[:, None].float(), scale_factor=self.block_px, mode="nearest")
-        return pixels[..., :height, :width] > 0
+        # Not F.interpolate by a scale factor: blocks of 41, 47, 55 .. pixels would come out uneven.
+        pixels = hidden.repeat_interleave(self.block_px, 1).repeat_interleave(self.block_px, 2)
+        return pixels[:, None, :height, :width]
 
     def hide(
         self, images: Float[Tensor, "B 3 H W"], generators: Sequence[np.random.Generator]

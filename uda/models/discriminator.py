@@ -1,4 +1,4 @@
-"""The domain discriminator: one logit per patch."""
+"""The domain discriminators: of patches, of positions with their classes, of whole images."""
 
 import math
 
@@ -39,6 +39,48 @@ class PatchDiscriminator(nn.Module):
                 f"{self.min_size_px} each way; use a larger crop or a smaller num_strided"
             )
         return self.layers(maps)
+
+
+class PixelDiscriminator(nn.Module):
+    """FADA's fine-grained discriminator (Wang et al., ECCV 2020, sec. 3.2), at every position.
+
+    Three 3x3 convolutions, 8 and 4 times `width` and `num_outputs` channels, LeakyReLU 0.2, no
+    normalisation; the default width gives the published 512 and 256. The last one is the two
+    K-way classifiers of the paper side by side: K logits of the source, then K of the target.
+    """
+
+    def __init__(self, in_channels: int, num_outputs: int, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, 8 * width, 3, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(8 * width, 4 * width, 3, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(4 * width, num_outputs, 3, padding=1),
+        )
+
+    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B N h w"]:
+        return self.layers(maps)
+
+
+class StatisticsDiscriminator(nn.Module):
+    """One logit per image from numbers that describe the whole of it: two hidden layers.
+
+    1x1 convolutions, 4 times `width` channels each, LeakyReLU 0.2; negative says source.
+    """
+
+    def __init__(self, in_channels: int, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, 4 * width, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(4 * width, 4 * width, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(4 * width, 1, 1),
+        )
+
+    def forward(self, statistics: Float[Tensor, "B C 1 1"]) -> Float[Tensor, "B 1 1 1"]:
+        return self.layers(statistics)
 
 
 def num_strided_for(stride: int) -> int:

@@ -1,0 +1,105 @@
+"""RESULTS.md: what adaptation gains, and what each of its parts is worth."""
+
+from tests.studies._results import (
+    SEEDS,
+    Runs,
+    closed,
+    mean,
+    per_class,
+    provenance,
+    records,
+    score,
+    table,
+)
+from tests.studies.ablation import CAMVID, PARTS, STREETS, WITHOUT
+
+TITLES = {
+    "target_statistics": "BatchNorm statistics of the target (AdaBN), EMA weights",
+    "fourier": "Fourier amplitude exchange (FDA)",
+    "self_training": "self-training on class-mixed images (DACS), teacher with AdaBN",
+    "masked": "masked image consistency (MIC), teacher with AdaBN",
+    "contrastive": "contrast of class distributions",
+    "prototype_contrast": "prototype contrast (SePiCo)",
+    "pixel_contrast": "pixel contrast (PiPa)",
+    "adversarial": "three discriminators at once",
+    "appearance": "discriminator of layer1's statistics",
+    "features": "class-conditional discriminator of features (FADA)",
+    "semantics": "discriminator of the output (AdaptSegNet)",
+    "feature_distance": "ImageNet feature distance (DAFormer)",
+    "prior": "class-prior alignment",
+    "entropy": "entropy minimisation (ADVENT's MinEnt)",
+    "max_square": "maximum squares",
+    "boundary": "structure: weight on boundaries",
+    "affinity": "structure: affinity of image and prediction",
+    "rare_classes": "rare-class sampling",
+}
+
+
+def results_page() -> str:
+    streets, camvid = records(STREETS), records(CAMVID)
+    parts = ["# Results", _introduction()]
+    if {"source_only", "oracle", "full"} <= streets.keys():
+        parts += ["## Rendered streets, game -> camera", _streets(streets)]
+    if {"camvid_source_only", "camvid_oracle", "camvid_full"} <= camvid.keys():
+        parts += ["## Rendered streets -> CamVid's photographs", _camvid(camvid)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction() -> str:
+    return (
+        "Made by `make docs` from the records under `docs/results/adaptation`, one for each run: "
+        "`make study-ablation` makes those that are missing. Every score is that of the last step "
+        "on images that no training has seen; nothing was chosen by it among steps or seeds. The "
+        "oracle is the same network trained as long on the labels of the target, which adaptation "
+        f"never sees. mIoU in per cent, mean and deviation over seeds {SEEDS[0]} to {SEEDS[-1]}."
+    )
+
+
+def _streets(runs: Runs) -> str:
+    low = mean(runs, "source_only")
+    alone = [n for n in PARTS if f"only_{n}" in runs]
+    alone.sort(key=lambda n: mean(runs, f"only_{n}"))
+    without = [n for n in WITHOUT if f"without_{n}" in runs]
+    without.sort(key=lambda n: mean(runs, f"without_{n}"))
+    whole = mean(runs, "full")
+    rows = [["source-only", score(runs, "source_only"), "", "0"]]
+    for name in alone:
+        key = f"only_{name}"
+        rows.append([f"+ {TITLES[name]}", score(runs, key), f"{mean(runs, key) - low:+.1f}",
+                     f"{closed(runs, key, 'source_only', 'oracle'):.0f}"])  # fmt: skip
+    rows.append(["**full**", f"**{score(runs, 'full')}**", f"{whole - low:+.1f}",
+                 f"**{closed(runs, 'full', 'source_only', 'oracle'):.0f}**"])  # fmt: skip
+    rows.append(["oracle", score(runs, "oracle"), f"{mean(runs, 'oracle') - low:+.1f}", "100"])
+    lost = [
+        [f"full without {TITLES[n]}", score(runs, f"without_{n}"),
+         f"{mean(runs, f'without_{n}') - whole:+.1f}"]
+        for n in without
+    ]  # fmt: skip
+    classes = {"source_only": "source-only", "full": "full", "oracle": "oracle"}
+    return "\n\n".join([
+        table("each part alone | mIoU | gain | gap closed, %", rows),
+        table("full less one part | mIoU | change", lost),
+        per_class(runs, classes),
+        provenance(runs),
+    ])  # fmt: skip
+
+
+def _camvid(runs: Runs) -> str:
+    names = {
+        "camvid_source_only": "source-only",
+        "camvid_self_training": "self-training",
+        "camvid_full": "full",
+        "camvid_oracle": "oracle",
+    }
+    names = {name: title for name, title in names.items() if name in runs}
+    ends = ("camvid_source_only", "camvid_oracle")
+    rows = [
+        [title, score(runs, n), f"{mean(runs, n) - mean(runs, ends[0]):+.1f}",
+         f"{closed(runs, n, *ends):.0f}"]
+        for n, title in names.items()
+    ]  # fmt: skip
+    return "\n\n".join([
+        table("11 classes | mIoU | gain | gap closed, %", rows),
+        per_class(runs, names),
+        provenance(runs),
+    ])  # fmt: skip

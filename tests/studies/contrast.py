@@ -1,0 +1,38 @@
+"""`make study-contrast`: what each choice in the contrast of class distributions is worth.
+
+Rendered streets, game -> camera: the source's labels and the contrast, nothing else, with one
+choice changed at a time. Runs and records as in `make study-ablation`, which also has the contrast
+within the whole.
+"""
+
+from typing import Any
+
+from tests.studies._experiments import Experiment, main
+from tests.studies.ablation import STREETS
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "raw_distributions": {"power": 1.0, "presence": 0.0, "idf": False},
+    "without_idf": {"idf": False},
+    "images_alone": {"grid": [1, 1]},
+    "cells_alone": {"whole_image": False},
+    "without_queue": {"queue": 0},
+    "jaccard": {"similarity": "jaccard", "positive": 0.43, "negative": 0.08},
+    "bhattacharyya": {"similarity": "bhattacharyya", "positive": 0.75, "negative": 0.25},
+    "jensen_shannon": {"similarity": "jensen_shannon", "positive": 0.65, "negative": 0.2},
+    "regression": {"objective": "regression"},
+    "mean_pooling": {"pooling": "mean"},
+    "strong": {"weight.value": 0.5},
+}
+CONTRAST = [
+    Experiment(
+        name=f"contrast_{name}",
+        preset="streets_contrastive",
+        changes={f"losses.contrastive.{path}": value for path, value in changes.items()},
+    )
+    for name, changes in VARIANTS.items()
+]
+BASE = [e for e in STREETS if e.name in ("source_only", "oracle")]
+
+if __name__ == "__main__":
+    main("contrast", [*BASE, *CONTRAST], __doc__)
