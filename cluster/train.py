@@ -32,6 +32,7 @@ from uda.types import UserError
 _MAX_FAILURES = 3  # restarts of the workers from the latest checkpoint before giving up
 _COLLECTIVE_TIMEOUT_S = 300  # a worker that is gone must not hold the others for half an hour
 _POLL_S = 0.5
+_NOTICES_FILE = "notices.log"  # what the training loop has to say to the user
 _SKIPPED_FILE = "skipped.log"  # one line for each bad row that a worker went on without
 
 
@@ -74,6 +75,7 @@ def train(
 def _fit(run: Run, scaling: Scaling, mark_waiting: bool, progress: bool) -> int:
     stop_file = run.folder / STOP_FILE
     stop_file.unlink(missing_ok=True)
+    (run.folder / _NOTICES_FILE).unlink(missing_ok=True)
     forget_errors(run.folder)
     trainer = _trainer(run, scaling, mark_waiting)
     outcome: dict[str, Any] = {}
@@ -145,6 +147,8 @@ def _work(settings: dict[str, Any]) -> dict[str, Any]:
         os.chdir(settings["folder"])  # a relative path in the config is the user's, not Ray's
     skipped = logging.FileHandler(run.folder / _SKIPPED_FILE, delay=True)
     logging.getLogger("uda.data.crops").addHandler(skipped)
+    notices = logging.FileHandler(run.folder / _NOTICES_FILE, delay=True)
+    logging.getLogger("uda.loop").addHandler(notices)
     try:
         with RayWorker(run.config, run.folder) as worker, _feed(settings, worker) as feed:
             if worker.device.type == "cpu":
@@ -180,16 +184,27 @@ def _say_what_was_skipped(file: Path) -> None:
 def _wait(finished: threading.Event, run: Run, bar: tqdm, stop_file: Path) -> None:
     """Shows progress until the run has ended."""
     # Not Thread.join: interrupted by Ctrl-C, it takes a running thread for an ended one.
+    said = 0
     while not finished.is_set():
         try:
             finished.wait(_POLL_S)
             _show(run, bar)
+            said = _say_notices(run.folder / _NOTICES_FILE, said)
         except KeyboardInterrupt:
             if stop_file.exists():
                 raise
             stop_file.touch()
             tqdm.write("saving and stopping; press Ctrl-C again to abort", file=sys.stderr)
     _show(run, bar)
+    _say_notices(run.folder / _NOTICES_FILE, said)
+
+
+def _say_notices(file: Path, said: int) -> int:
+    """Prints what the workers have to say beyond the first `said` lines; how many there are."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    for line in lines[said:]:
+        tqdm.write(f"uda: {line}", file=sys.stderr)
+    return len(lines)
 
 
 def _show(run: Run, bar: tqdm) -> None:

@@ -215,3 +215,23 @@ def test_a_damaged_row_is_skipped_on_request(
     file = run.folder / "skipped.log"
     assert f"uda: bad rows skipped: 1, see {file}" in capfd.readouterr().err
     assert "shard-00000.parquet row 3: " in file.read_text()
+
+
+def test_a_collapsed_discriminator_is_said_in_the_terminal(
+    ray_local: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that does not learn (its rate is next to nothing) tells nothing apart."""
+    changes = {
+        "steps": 220,
+        "batch_size": 1,
+        "runtime.log_every": 10,
+        "runtime.checkpoint_every": 220,
+        "optim.discriminator_lr": 1e-12,
+        "ingest.mode": "resident",
+    }
+    config = tiny_config("adversarial", changes)
+    assert run_on_ray(config, tmp_path / "run", workers=1) == 220
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("uda: levels.")]
+    assert len(said) == 1
+    assert "uda: levels.output: the discriminator has not " in said[0]
+    assert read_scalars(tmp_path / "run")[-1]["health/output/collapsed"] == 1.0

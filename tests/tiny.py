@@ -119,7 +119,13 @@ def tiny_config(method: str = "everything", changes: dict[str, Any] | None = Non
 def tiny_preset(method: str) -> Config:
     """What `uda.presets` calls `method`, on the tiny network and data."""
     config = PRESET_METHODS[method](tiny_config("source_only"))
-    changes = {f"levels.{level.name}.width": 4 for level in config.levels}
+    changes: dict[str, Any] = {f"levels.{level.name}.width": 4 for level in config.levels}
+    if any(loss.name == "contrastive" for loss in config.losses):
+        changes |= {
+            "losses.contrastive.grid": [2, 3],  # as many cells as there are positions
+            "losses.contrastive.queue": 20,
+            "losses.contrastive.weight.start": 1,  # early: tests have few steps
+        }
     return override(config, changes)
 
 
@@ -131,8 +137,6 @@ def every_part() -> Config:
         **weights,
         "model.pretrained": str(backbone_weights()),
         "losses.feature_distance.purity": 0.51,
-        "losses.contrastive.grid": [2, 3],
-        "losses.contrastive.queue": 20,
         "losses.contrastive.weight.start": 0,
     })  # fmt: skip
 
