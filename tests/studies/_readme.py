@@ -1,10 +1,12 @@
-"""`make docs`: writes the figures of docs/results into the README, between its marks."""
+"""`make docs`: writes the figures of docs/results into the README and into pages of results."""
 
 import json
 import re
 from pathlib import Path
 
+from tests.studies._contrast_page import contrast_page
 from tests.studies._readme_eval import evaluation_part
+from tests.studies._results_page import results_page
 from uda.report import comparison_table
 
 README = Path("README.md")
@@ -149,6 +151,11 @@ def _jpeg(record: dict) -> str:
     return "\n".join(lines)
 
 
+# Documents that are made as a whole.
+PAGES = {Path("RESULTS.md"): results_page, Path("docs/contrast.md"): contrast_page}
+
 if __name__ == "__main__":
     README.write_text(filled(README.read_text(), RESULTS))
-    print(f"wrote {README}")
+    for path, page in PAGES.items():
+        path.write_text(page())
+    print(f"wrote {README}, {', '.join(map(str, PAGES))}")
