@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from uda.checkpoint import load_model
+from uda.checkpoint import STATE_FILE, load_model
 from uda.classes import CLASS_LISTS
 from uda.config import Config
 from uda.data.examples import open_examples
@@ -32,8 +32,12 @@ def train_and_score(
     test: Path,
     scales: Sequence[float] = (1.0,),
     device: torch.device = CPU,
+    quiet: bool = False,
 ) -> dict:
-    """The evaluation JSON of the last step, with the minutes that training took."""
+    """The evaluation JSON of the last step, with the minutes that training took, all parts of it.
+
+    A run that is done gives up its training state: the network stays.
+    """
     file = out / "result.json"
     if file.exists():
         return json.loads(file.read_text())
@@ -42,17 +46,26 @@ def train_and_score(
     started = time.perf_counter()
     with (
         open_local_feed(config, run.data, pin_memory=device.type == "cuda") as feed,
-        SoloWorker(config, run.folder, device) as worker,
+        SoloWorker(config, run.folder, device, quiet=quiet) as worker,
     ):
         train(config, worker, feed, run.provenance)
-        if worker.was_stopped:
-            raise SystemExit("stopped; the same command continues")
-    minutes = (time.perf_counter() - started) / 60
+    minutes = _add_minutes(out / "minutes", (time.perf_counter() - started) / 60)
+    if worker.was_stopped:
+        raise SystemExit("stopped; the same command continues")
     examples = open_examples(test)
     inference = Inference(scales=tuple(scales))
     results = evaluate_images(load_model(out).to(device), examples, range(len(examples)), inference)
     judgement = judge(results, len(examples), CLASS_LISTS[examples.class_list])
     report = judgement.report(examples, out, inference)
-    result = {**report.json(), "minutes": round(minutes, 1), "steps": config.steps}
+    result = {**report.json(), "minutes": round(minutes, 2), "steps": config.steps}
     write_json(file, result)
+    for state in out.glob(f"*/{STATE_FILE}"):
+        state.unlink()
     return result
+
+
+def _add_minutes(file: Path, minutes: float) -> float:
+    """The minutes of this start and of those before."""
+    before = float(file.read_text()) if file.exists() else 0.0
+    file.write_text(str(before + minutes))
+    return before + minutes

@@ -69,10 +69,17 @@ STREETS = [
     ),
 ]
 CAMVID = [
-    Experiment(name="camvid_source_only", preset="street_to_camvid_source_only"),
-    Experiment(name="camvid_oracle", preset="street_to_camvid_source_only", is_oracle=True),
-    Experiment(name="camvid_self_training", preset="street_to_camvid_self_training"),
-    Experiment(name="camvid_full", preset="street_to_camvid_full"),
+    Experiment(name="camvid_source_only", setting="camvid", preset="street_to_camvid_source_only"),
+    Experiment(
+        name="camvid_oracle",
+        setting="camvid",
+        preset="street_to_camvid_source_only",
+        is_oracle=True,
+    ),
+    Experiment(
+        name="camvid_self_training", setting="camvid", preset="street_to_camvid_self_training"
+    ),
+    Experiment(name="camvid_full", setting="camvid", preset="street_to_camvid_full"),
 ]
 
 if __name__ == "__main__":

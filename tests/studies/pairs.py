@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.record import STUDIES, write_record
-from tests.studies._experiments import shards
+from tests.studies._data import shards
 from uda.classes import NUM_CLASSES
 from uda.data.codec import decode_label
 from uda.data.rows import ShardRows

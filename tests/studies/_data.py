@@ -1,0 +1,53 @@
+"""The shards that studies of adaptation train and score on, made if they are not there."""
+
+from pathlib import Path
+
+from tests.record import STUDIES
+from uda.data.prepare import prepare
+
+FOLDER = STUDIES / "adaptation" / "shards"
+SIZE = (256, 128)
+CAMVID_SIZE = (240, 180)  # half of CamVid's 480x360
+NUM_TRAIN, NUM_TEST = 1200, 200
+
+# Looks of the streets, source -> target. In `reverse` strengths were chosen: the labels of rendered
+# streets are ours, and those of what is reported stay unseen.
+LOOKS = {"streets": ("game", "camera"), "reverse": ("camera", "game")}
+SETTINGS = (*LOOKS, "camvid")
+
+
+def shards(setting: str, camvid: str = "") -> dict[str, Path]:
+    """Folders of `source`, `target` and `test` of a setting."""
+    if setting == "camvid":
+        return {"source": _streets("game", "train", CAMVID_SIZE), **_camvid(camvid)}
+    source, target = LOOKS[setting]
+    return {
+        "source": _streets(source, "train"),
+        "target": _streets(target, "train"),
+        "test": _streets(target, "val"),
+    }
+
+
+def _streets(look: str, split: str, size: tuple[int, int] = SIZE) -> Path:
+    folder = FOLDER / (f"{look}_{split}" if size == SIZE else f"{look}_{split}_{size[0]}x{size[1]}")
+    is_test = split == "val"
+    prepare(
+        "streets",
+        look,
+        folder,
+        split,
+        count=NUM_TEST if is_test else NUM_TRAIN,
+        size=size,
+        codec="exact" if is_test else "jpeg",
+    )
+    return folder
+
+
+def _camvid(camvid: str) -> dict[str, Path]:
+    target, test = FOLDER / "camvid_train", FOLDER / "camvid_test"
+    if camvid:
+        prepare("camvid", camvid, target, "train", size=CAMVID_SIZE)
+        prepare("camvid", camvid, test, "test", codec="exact")
+    elif not (target.exists() and test.exists()):
+        raise SystemExit("want --camvid FOLDER: its photographs are not ours to ship")
+    return {"target": target, "test": test}
