@@ -20,6 +20,7 @@ import torch
 from tests.record import STUDIES, git, machine
 from tests.studies._data import shards
 from tests.studies._solo import train_and_score
+from uda.checkpoint import step_folder
 from uda.config import Config
 from uda.presets import preset
 from uda.report import write_json
@@ -33,11 +34,12 @@ COMMIT = os.environ.get("COMMIT") or git("rev-parse", "--short", "HEAD")
 CHANGED = bool(git("status", "--porcelain", "uda")) if "COMMIT" not in os.environ else False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Experiment:
     """`preset` with `changes` (dotted paths) on the data of a setting.
 
-    An oracle learns from the target's labels. The setting is one of `tests.studies._data`.
+    An oracle learns from the target's labels. The setting is one of `tests.studies._data`. Given a
+    `start`, training goes on from the network that this experiment ends with, of the same seed.
     """
 
     name: str
@@ -45,10 +47,21 @@ class Experiment:
     changes: dict[str, Any] = field(default_factory=dict)
     setting: str = "streets"
     is_oracle: bool = False
+    start: "Experiment | None" = None
 
     def config(self, seed: int) -> Config:
         steps = self.changes.get("steps")  # schedules follow it
-        return override(preset(self.preset, steps), {**self.changes, "seed": seed})
+        changes = {**self.changes, "seed": seed}
+        if self.start:
+            changes["model.pretrained"] = str(self.start.network(seed))
+        return override(preset(self.preset, steps), changes)
+
+    def folder(self, seed: int) -> Path:
+        return FOLDER / "runs" / f"{self.name}-{seed}-{self.config(seed).digest()}"
+
+    def network(self, seed: int) -> Path:
+        """The checkpoint of the last step."""
+        return step_folder(self.folder(seed), self.config(seed).steps)
 
     def file(self, seed: int) -> str:
         return f"{self.name}-{seed}.json"
@@ -82,18 +95,21 @@ def main(module: str, experiments: Sequence[Experiment], description: str) -> No
     arguments = parser.parse_args()
     chosen = [e for e in experiments if e.name in arguments.only]
     missing = [(e, seed) for seed in arguments.seeds for e in chosen if record_of(e, seed) is None]
-    print(f"{len(missing)} runs without a record", flush=True)
+    starts = {(e.start, seed): None for e, seed in missing if e.start}
+    first = [(e, seed) for e, seed in starts if not e.network(seed).exists()]
+    print(f"{len(missing)} runs without a record, {len(first)} to start from", flush=True)
     if arguments.list:
         print("\n".join(f"{e.name} {seed}" for e, seed in missing))
         return
     for setting in sorted({e.setting for e, _ in missing}):
         shards(setting, arguments.camvid)
     command = _command(module, arguments)
-    if arguments.jobs > 1:
-        _in_processes(missing, command, arguments.device, arguments.jobs)
-        return
-    for experiment, seed in missing:
-        run(experiment, seed, command, arguments.device)
+    for stage in (first, missing):
+        if arguments.jobs > 1:
+            _in_processes(stage, command, arguments.device, arguments.jobs)
+            continue
+        for experiment, seed in stage:
+            run(experiment, seed, command, arguments.device)
 
 
 def run(
@@ -106,7 +122,7 @@ def run(
     data = shards(experiment.setting)
     scores = train_and_score(
         config,
-        FOLDER / "runs" / f"{experiment.name}-{seed}-{config.digest()}",
+        experiment.folder(seed),
         source=data["target" if experiment.is_oracle else "source"],
         target=data["target"],
         test=data["test"],

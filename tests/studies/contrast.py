@@ -7,8 +7,8 @@ within the whole.
 
 from typing import Any
 
-from tests.studies._experiments import Experiment, main
-from tests.studies.ablation import STREETS
+from tests.studies._experiments import main
+from tests.studies.ablation import STREETS, going_on
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -25,10 +25,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strong": {"weight.value": 0.5},
 }
 CONTRAST = [
-    Experiment(
-        name=f"contrast_{name}",
-        preset="streets_contrastive",
-        changes={f"losses.contrastive.{path}": value for path, value in changes.items()},
+    going_on(
+        f"contrast_{name}",
+        "contrastive",
+        {f"losses.contrastive.{path}": value for path, value in changes.items()},
     )
     for name, changes in VARIANTS.items()
 ]

@@ -10,7 +10,8 @@ from typing import Any
 from tests.studies._experiments import Experiment, main
 from tests.studies.ablation import ALL_OFF, PARTS
 
-SHORT: dict[str, Any] = {"steps": 400, "batch_size": 4, "data.crop.width": 128}
+SMALL: dict[str, Any] = {"batch_size": 4, "data.crop.width": 128}
+SHORT: dict[str, Any] = {**SMALL, "steps": 250, "optim.lr": 1e-3}
 STRONG_COLOURS = {
     f"augment.{images}.{name}": value
     for images in ("source", "mixed", "masked")
@@ -43,12 +44,19 @@ CHANGES: dict[str, dict[str, Any]] = {
     "prototype_contrast": parts(*BASE, "prototype_contrast"),
     "structure": parts(*BASE, "boundary", "affinity"),
 }
+START = Experiment(
+    name="reverse_start",
+    setting="reverse",
+    preset="streets_source_only",
+    changes={**SMALL, "steps": 500},
+)
 STRENGTHS = [
     Experiment(
         name=f"reverse_{name}",
         setting="reverse",
         preset="streets_full",
         changes={**SHORT, **changes},
+        start=START,
     )
     for name, changes in CHANGES.items()
 ]
