@@ -102,12 +102,9 @@ def pixel_contrast(
     """SupCon over the cells drawn from each image of each domain, cell by cell."""
     drawn: list[tuple[np.ndarray, int]] = []
     for embeddings, labels in parts:
-        h, w = embeddings.shape[2:]
-        rows = [int((i + 0.5) * lottery.shape[1] / h) for i in range(h)]
-        columns = [int((j + 0.5) * lottery.shape[2] / w) for j in range(w)]
         for b in range(len(embeddings)):
             cells = labelled_cells(embeddings[b : b + 1], labels[b : b + 1], purity)
-            tickets = [float(lottery[b, y, x]) for y in rows for x in columns]
+            tickets = [float(lottery[b, y, x]) for y, x in np.ndindex(*lottery.shape[1:])]
             drawn += [cells[i] for i in draw_balanced([y for _, y in cells], tickets, samples)]
     total = 0.0
     for i, (z, y) in enumerate(drawn):

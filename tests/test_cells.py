@@ -1,11 +1,11 @@
-"""Labels and tickets of cells: a share of pixels decides, and the pixel at the centre."""
+"""Labels of cells: a share of pixels decides."""
 
 import numpy as np
 import pytest
 import torch
 
 from tests import reference_prototypes as reference
-from uda.losses.cells import cell_labels, cell_lottery
+from uda.losses.cells import cell_labels
 
 
 @pytest.mark.parametrize("purity", [0.51, 0.75, 1.0])
@@ -28,11 +28,3 @@ def test_three_of_four_pixels_are_enough_and_ignored_ones_count():
 def test_a_cell_without_pixels_has_no_label():
     labels = torch.full((1, 2, 2), 4)
     assert cell_labels(labels, torch.Size((3, 2)), 0.75).tolist() == [[[4, 4], [4, 4], [255, 255]]]
-
-
-def test_a_cell_holds_the_ticket_of_the_pixel_at_its_centre():
-    lottery = torch.arange(6 * 8.0).view(1, 6, 8)
-    assert cell_lottery(lottery, torch.Size((2, 4))).tolist() == [
-        [[9, 11, 13, 15], [33, 35, 37, 39]]
-    ]
-    assert torch.equal(cell_lottery(lottery, torch.Size((6, 8))), lottery)

@@ -193,6 +193,13 @@ def test_out_of_range_is_refused_when_built_directly(kind, settings):
         kind(**settings)
 
 
+def test_a_level_is_not_named_like_a_loss():
+    """Their figures of health would have one name."""
+    config = tiny_config("source_only")
+    with pytest.raises(ValueError, match=r"^levels: got entropy, want names that no loss has"):
+        dataclasses.replace(config, levels=(Level(name="a"), Level(name="entropy")))
+
+
 def test_number_of_classes_is_that_of_the_labels():
     with pytest.raises(UserError, match=r"model\.num_classes: got 5, want the labels' 19"):
         override(tiny_config("everything"), {"model.num_classes": 5})

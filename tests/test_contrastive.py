@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests import reference_contrast
+from tests import calling, reference_contrast
+from tests.calling import call
 from uda.losses.contrastive import Contrastive
 from uda.losses.pairs import Comparison
 
@@ -56,12 +57,8 @@ def reference_of(steps: list[dict[str, Tensor]], **settings: Any) -> float:
     )
 
 
-def remembering(loss: Contrastive, *steps: dict[str, Tensor]) -> nn.ModuleList:
-    memory = loss.new_memory(D)
-    for step in steps:
-        with torch.no_grad():
-            loss.remember(memory, **step)
-    return memory
+def remembering(loss: Contrastive, *steps: dict[str, Tensor]) -> Any:
+    return calling.remembering(loss, D, *steps)
 
 
 def wanting_gradients(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -72,19 +69,17 @@ def wanting_gradients(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def value_of(loss: Contrastive, inputs: dict[str, Tensor], *before: dict[str, Tensor]) -> Tensor:
-    return loss(remembering(loss, *before), **inputs)
+    return call(loss, inputs, remembering(loss, *before))
 
 
-def stacked(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Embeddings and labels of both domains."""
-    first, second, third, fourth = (inputs[name] for name in NAMES)
-    return torch.cat([first, third]), torch.cat([second, fourth])
+def compared(loss: Contrastive, inputs: dict[str, Tensor], memory: Any) -> Comparison:
+    """Regions of the first kind."""
+    return loss.prepare(memory, **inputs)[0][1]
 
 
 def pairs_of(inputs: dict[str, Tensor], **settings: Any) -> Comparison:
-    """Of the first kind of region."""
     loss = Contrastive(**{**PLAIN, **settings})
-    return loss.compare(loss.new_memory(D), *stacked(inputs))[0]
+    return compared(loss, inputs, loss.new_memory(D))
 
 
 def cosines(inputs: dict[str, Tensor]) -> Tensor:
@@ -151,7 +146,7 @@ def test_a_region_is_no_pair_with_itself_nor_with_its_image():
     now = street(1)
     loss = Contrastive(whole_image=False, min_known=0.8)
     memory = remembering(loss, now)
-    (pairs,) = loss.compare(memory, *stacked(now))
+    pairs = compared(loss, now, memory)
     image = torch.arange(6).repeat_interleave(8)
     of_batch, of_queue = pairs.pair.split([48, 512], 1)
     taking_part = of_queue.any(1)
@@ -244,7 +239,7 @@ def test_health_of_two_pairs():
     inputs = images(ROAD, SKY, ROAD, NONE, seed=1)
     cosine = cosines(inputs)
     loss = Contrastive(**PLAIN)
-    health = loss.health(loss.new_memory(D), **inputs)
+    health = call(loss.health, inputs, loss.new_memory(D))
     expected = {
         "anchors": 0.5,
         "trusted": 0.5,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -21,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.tiny import METHODS, every_part, open_pair, shards, tiny_config, tiny_preset
 from uda.checkpoint import TrainState
 from uda.config import Config
-from uda.distributed import gather, world
+from uda.distributed import average, gather, world
+from uda.models import Teacher
 from uda.presets.methods import METHODS as PRESET_METHODS
 
 WORLD_SIZE = 2
@@ -138,7 +140,7 @@ def gather_rows() -> tuple[list, list, list]:
 
 
 def learn(config: Config, source: Path, target: Path, num_steps: int) -> dict[str, list]:
-    """Trains some steps as the loop does; returns weights, first gradients and mean losses."""
+    """Trains some steps as the loop does; returns weights, first gradients and mean terms."""
     rank, size = world()
     state = TrainState(config, CPU)
     state.task.double()
@@ -147,15 +149,16 @@ def learn(config: Config, source: Path, target: Path, num_steps: int) -> dict[st
     if size > 1:
         task = DistributedDataParallel(task, find_unused_parameters=state.task.has_pauses)
     task.train()
-    losses, gradients = [], {}
+    terms, gradients = [], {}
     with open_pair(config, source, target, rank=rank, world_size=size) as feed:
         for batch in feed.batches(0):
             output = task(batch)
             output.loss.backward()
-            loss = output.loss.detach().clone()
+            figures = {"total": output.loss.detach(), **output.terms}
+            sums = torch.stack(list(figures.values()))
             if size > 1:
-                dist.all_reduce(loss)
-            losses.append(float(loss) / size)
+                dist.all_reduce(sums)
+            terms.append(dict(zip(figures, (sums / size).tolist(), strict=True)))
             if batch.step == 0:
                 gradients = plain(
                     {n: p.grad for n, p in state.task.named_parameters() if p.grad is not None}
@@ -165,7 +168,15 @@ def learn(config: Config, source: Path, target: Path, num_steps: int) -> dict[st
             if batch.step + 1 == num_steps:
                 break
     weights = plain(state.task.state_dict())
-    return {"losses": losses, "gradients": gradients, "weights": weights}
+    return {"terms": terms, "gradients": gradients, "weights": weights}
+
+
+def see_target(images: list[np.ndarray]) -> dict[str, Any]:
+    """Statistics of a teacher's BatchNorm after each worker has seen its images."""
+    teacher = Teacher(nn.Sequential(nn.BatchNorm2d(3)), "target").train()
+    teacher(torch.as_tensor(images[world()[0]]))
+    teacher.share_statistics()
+    return plain(dict(teacher.network.named_buffers()))
 
 
 def plain(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -183,10 +194,13 @@ def assert_close(ours: dict[str, Any], reference: dict[str, Any], tolerance: flo
 # --- tests -------------------------------------------------------------------------------------
 
 
-def test_alone_nothing_is_gathered():
+def test_alone_nothing_is_gathered_and_the_mean_is_ones_own():
     tensor = torch.zeros(2, 3)
     assert world() == (0, 1)
     assert gather(tensor) is tensor
+    own = torch.arange(3.0)
+    average([own])
+    assert own.tolist() == [0, 1, 2]
 
 
 @pytest.mark.slow
@@ -204,6 +218,33 @@ class TestGather:
             expected = whole.grad[3 * rank : 3 * rank + 3]
             torch.testing.assert_close(torch.tensor(gradient), expected)
             assert shares == [[0, 7], [1, 7]]
+
+
+@pytest.mark.slow
+class TestTeacherOfTheTarget:
+    def test_its_statistics_are_of_the_images_of_all_workers(self, ranks):
+        draws = np.random.default_rng(0)
+        images = [draws.normal(place, scale, (2, 3, 4, 5)) for place, scale in ((3, 1), (-1, 2))]
+        first, second = ranks.run(see_target, images)
+        maps = [each.swapaxes(0, 1).reshape(3, -1) for each in images]
+        mean = 0.1 * np.concatenate(maps, 1).mean(1)
+        # The mean of the workers' own variances, without how far their means are apart.
+        variance = 0.9 + 0.1 * (maps[0].var(1, ddof=1) + maps[1].var(1, ddof=1)) / 2
+        np.testing.assert_allclose(first["0.running_mean"], mean, rtol=1e-12)
+        np.testing.assert_allclose(first["0.running_var"], variance, rtol=1e-12)
+        assert first["0.num_batches_tracked"] == 1
+        assert_close(second, first, 0.0)
+
+    def test_after_a_run_all_workers_hold_the_same(self, ranks):
+        changes = {"teacher.batch_norm": "target", "model.norm": "batch"}
+        config = tiny_config("self_training", changes)
+        answers = ranks.run(learn, config, shards("game"), shards("camera"), 3)
+        first, second = (
+            {n: v for n, v in answer["weights"].items() if n.startswith("teacher.")}
+            for answer in answers
+        )
+        assert any(name.endswith("running_var") for name in first)
+        assert_close(second, first, 0.0)
 
 
 # A pause of each kind, a loss that does not reach the classifier, and clipping.
@@ -254,7 +295,8 @@ def test_two_processes_learn_what_one_learns(name, ranks, alone):
     arguments = (CASES[name], shards("game"), shards("camera"), 5)
     first, second = ranks.run(learn, *arguments)
     reference = alone.run(learn, *arguments)
-    torch.testing.assert_close(first["losses"], reference["losses"], rtol=1e-9, atol=1e-9)
+    # Losses, and the figures of health too: what is logged is their mean over the workers.
+    torch.testing.assert_close(first["terms"], reference["terms"], rtol=1e-9, atol=1e-9)
     assert_close(first["gradients"], reference["gradients"], 1e-9)
     assert_close(first["weights"], reference["weights"], 1e-7)
     # Both hold the same to the last bit, or they would drift apart.

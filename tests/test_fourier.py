@@ -67,6 +67,14 @@ def test_the_reach_is_exact_where_everything_is_double(side):
         torch.testing.assert_close(seen[place], wanted[place])
 
 
+def test_a_share_that_is_whole_cycles_reaches_the_last_of_them():
+    """0.29 * 100 is 28.999999999999996 in floating point."""
+    source, target = images(1, 100, 120), images(1, 100, 120, seed=1)
+    exact, above, below = (exchange_amplitudes(source, target, b) for b in (0.29, 0.2901, 0.2899))
+    assert torch.equal(exact, above)
+    assert not torch.equal(exact, below)
+
+
 @pytest.mark.parametrize(("beta", "reach"), [(0.01, 1), (0.05, 6), (0.09, 11), (0.007, 0)])
 def test_the_published_betas_on_small_images_reach_few_cycles(beta, reach):
     """FDA's 0.01 is 10 cycles at 1024 rows and a single one at 128."""

@@ -26,7 +26,7 @@ def test_a_level_needs_a_name_that_a_path_and_a_module_can_hold(name):
         Level(name=name)
 
 
-@pytest.mark.parametrize("name", ["output", "low_level", "aspp", "entropy"])
+@pytest.mark.parametrize("name", ["output", "low_level", "aspp", "surprise"])
 def test_ordinary_names_of_levels_are_fine(name):
     assert Level(name=name).name == name
 
@@ -39,6 +39,11 @@ def test_ordinary_names_of_levels_are_fine(name):
 def test_a_level_needs_positive_numbers(field, value):
     with pytest.raises(ValueError, match=f"{field}: got {value}, want"):
         Level(name="a", **{field: value})
+
+
+def test_a_level_does_not_help_the_discriminator():
+    with pytest.raises(ValueError, match=r"^weight: got -0\.5, want 0 or more"):
+        Level(name="a", weight=constant(-0.5))
 
 
 def test_only_plain_features_and_cross_entropy_go_by_class():

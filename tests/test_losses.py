@@ -4,17 +4,17 @@ What is special to contrast has its own file, `test_contrastive`, and so have th
 self-training and of structure, `test_terms`, `test_certainty` and `test_structure`.
 """
 
-import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests import reference, reference_contrast, reference_prototypes, reference_terms
+from tests import calling, reference, reference_contrast, reference_prototypes, reference_terms
+from tests.calling import inputs_of, names_of, remembering
 from uda.losses import LOSSES
-from uda.losses.memory import Remembers
+from uda.losses.memory import Prepares, Remembers
 from uda.losses.self_training import SelfTraining
 from uda.losses.supervised import Supervised, pixel_cross_entropy
 from uda.scene import Scene
@@ -56,7 +56,11 @@ REFERENCES = {
         reference_prototypes.after_one_step(x["remembered_source_embeddings"], x["source_labels"]),
     ),
     "pixel_contrast": lambda x: reference_prototypes.pixel_contrast(
-        [(x["source_embeddings"], x["source_labels"])], x["lottery"]
+        [
+            (x["source_embeddings"], x["source_labels"]),
+            (x["target_embeddings"], x["trusted_labels"]),
+        ],
+        x["lottery"],
     ),
 }
 DIFFERENTIABLE = (
@@ -116,29 +120,14 @@ def tensors(inputs: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return made
 
 
-def names_of(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters)
-
-
 def call(function: Any, inputs: dict[str, Tensor]) -> Any:
-    names = names_of(function)
-    if "memory" in names:
-        loss = getattr(function, "__self__", function)  # of a method, its object
-        inputs = {**inputs, "memory": remembering(loss, inputs)}
-    return function(**{name: inputs[name] for name in names})
-
-
-def remembering(loss: Any, inputs: dict[str, Tensor]) -> nn.Module:
-    """The memory of a loss after one step with these inputs."""
-    memory = loss.new_memory(D)
-    with torch.no_grad():
-        given = {n: inputs[n] for n in names_of(loss.remember) if n != "memory"}
-        loss.remember(memory=memory, **given)
-    return memory
+    """A loss or its health, where the step before had the same inputs."""
+    loss = getattr(function, "__self__", function)  # of a method, its object
+    return calling.call(function, inputs, remembering(loss, D, inputs))
 
 
 def gradient_of(tensor: Tensor) -> Tensor:
-    """Zero where nothing depends on it: what a loss asks for may serve an option that is off."""
+    """Zero where nothing depends on it."""
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
@@ -146,10 +135,12 @@ def gradient_of(tensor: Tensor) -> Tensor:
 def test_a_loss_asks_only_for_what_a_scene_has(name):
     loss = LOSSES[name]()
     assert loss.name == name
-    asked = {*names_of(loss), *names_of(loss.health)}
+    asked = {*inputs_of(loss), *names_of(loss.health)}
     if isinstance(loss, Remembers):
         asked |= {*names_of(loss.remember)}
         asked -= {"memory"}
+    if isinstance(loss, Prepares):
+        asked -= {"prepared"}
     assert {a for a in asked if not hasattr(Scene, a)} == set()
 
 
@@ -176,7 +167,7 @@ def test_gradient_equals_finite_differences_of_the_reference(name, case):
     ours = tensors(inputs)
     call(loss, ours).backward()
     draws, step = np.random.default_rng(1), 1e-5
-    for wanted in (n for n in names_of(loss) if n in DIFFERENTIABLE):
+    for wanted in (n for n in inputs_of(loss) if n in DIFFERENTIABLE):
         gradient = gradient_of(ours[wanted]).double().numpy()
         assert np.isfinite(gradient).all()
         direction = draws.normal(size=gradient.shape)
@@ -195,7 +186,7 @@ def test_nothing_to_learn_from_gives_zero_and_a_zero_gradient(name):
     value = call(loss, ours)
     value.backward()
     assert value.item() == 0.0
-    grads = [gradient_of(ours[n]) for n in names_of(loss) if n in DIFFERENTIABLE]
+    grads = [gradient_of(ours[n]) for n in inputs_of(loss) if n in DIFFERENTIABLE]
     assert all(not grad.any() for grad in grads)
 
 

@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests import reference_prototypes as reference
+from tests.calling import call
 from tests.test_losses import D, K
 from tests.test_resume import stop_after, unequal_tensors
 from tests.tiny import loaded_tensors, random_batch, run_training, tiny_config
 from uda.checkpoint import find_checkpoint
+from uda.losses import prototype_contrast
 from uda.losses.cells import cell_labels
 from uda.losses.memory import Remembers
 from uda.losses.prototype_contrast import PrototypeContrast, Prototypes
@@ -31,12 +33,8 @@ def batch(seed: int, classes: list[int] | None = None) -> dict[str, Tensor]:
     return made
 
 
-def source_of(made: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: made[name] for name in ("source_embeddings", "source_labels")}
-
-
 def cells_of(made: dict[str, Tensor]) -> list[tuple[np.ndarray, int]]:
-    embeddings, labels = source_of(made).values()
+    embeddings, labels = made["source_embeddings"], made["source_labels"]
     return reference.labelled_cells(embeddings.double().numpy(), labels.numpy())
 
 
@@ -46,7 +44,7 @@ def test_the_memory_is_mean_and_variance_of_all_cells_each_with_its_age(momentum
     # Class 2 comes late, class 1 stays away from then on.
     for seed, classes in enumerate([[0, 1, 255], [0, 1], [0, 2, 255], [0], [2, 255], [0, 2]]):
         made = batch(seed, classes)
-        loss.remember(**source_of(made), memory=memory)
+        call(loss.remember, made, memory)
         steps.append(cells_of(made))
         count, mean, variance = reference.statistics(steps, momentum, D)
         np.testing.assert_allclose(memory.count, count, rtol=1e-5, atol=2e-6)
@@ -58,24 +56,24 @@ def test_the_memory_is_mean_and_variance_of_all_cells_each_with_its_age(momentum
 
 def test_a_class_that_stays_away_for_ever_is_not_forgotten_and_comes_back_fresh():
     loss, memory = PrototypeContrast(momentum=0.1), Prototypes(D)
-    loss.remember(**source_of(batch(0, [0, 1])), memory=memory)
+    call(loss.remember, batch(0, [0, 1]), memory)
     before = memory.mean[1].clone()
     for seed in range(1, 101):
-        loss.remember(**source_of(batch(seed, [0])), memory=memory)
+        call(loss.remember, batch(seed, [0]), memory)
     assert memory.known[1]
     assert torch.equal(memory.mean[1], before)
     made = batch(200, [1])
-    loss.remember(**source_of(made), memory=memory)
+    call(loss.remember, made, memory)
     fresh = np.mean([q for q, _ in cells_of(made)], 0)
     np.testing.assert_allclose(memory.mean[1], fresh, atol=1e-5)
 
 
 def test_equal_cells_have_no_variance():
     loss, memory = PrototypeContrast(), Prototypes(D)
-    made = source_of(batch(0, [0]))
+    made = batch(0, [0])
     made["source_embeddings"] = made["source_embeddings"][:1, :, :1, :1].expand(2, D, 3, 4)
     for _ in range(3):
-        loss.remember(**made, memory=memory)
+        call(loss.remember, made, memory)
     assert 0 <= memory.variance.min() <= memory.variance.max() < 1e-6
 
 
@@ -83,7 +81,7 @@ def test_an_unlabelled_batch_leaves_mean_and_variance_as_they_are():
     loss, memory = PrototypeContrast(), Prototypes(D)
     for seed, classes in ((0, [0, 1]), (1, [255])):
         kept = memory.mean.clone(), memory.variance.clone()
-        loss.remember(**source_of(batch(seed, classes)), memory=memory)
+        call(loss.remember, batch(seed, classes), memory)
     assert torch.equal(memory.mean, kept[0])
     assert torch.equal(memory.variance, kept[1])
 
@@ -103,24 +101,30 @@ def remembered(*means: list[float], variance: float = 0.0) -> Prototypes:
 def filled(loss: PrototypeContrast) -> Prototypes:
     memory = Prototypes(D)
     for seed in (10, 11, 12):
-        loss.remember(**source_of(batch(seed)), memory=memory)
+        call(loss.remember, batch(seed), memory)
     return memory
 
 
 @pytest.mark.parametrize("kind", ["mean", "gaussian"])
-@pytest.mark.parametrize("target", [True, False])
-def test_value_over_pure_cells_equals_the_reference(kind, target):
-    loss = PrototypeContrast(kind=kind, target=target, temperature=0.3, purity=0.6)
+def test_value_over_pure_cells_equals_the_reference(kind):
+    loss = PrototypeContrast(kind=kind, temperature=0.3, purity=0.6)
     memory, made = filled(loss), batch(0, [0, 1, 2, 3, 255])
     made["source_labels"][:, ::2, ::2] = 1  # one pixel in four
     arrays = {name: tensor.double().numpy() for name, tensor in made.items()}
-    parts = [(arrays["source_embeddings"], made["source_labels"].numpy())]
-    if target:
-        parts += [(arrays["target_embeddings"], made["trusted_labels"].numpy())]
+    parts = [
+        (arrays["source_embeddings"], made["source_labels"].numpy()),
+        (arrays["target_embeddings"], made["trusted_labels"].numpy()),
+    ]
     statistics = tuple(b.double().numpy() for b in (memory.count, memory.mean, memory.variance))
     expected = reference.prototype_contrast(parts, statistics, kind, 0.3, 0.6)
     assert expected > 0.1
-    assert loss(**made, memory=memory).item() == pytest.approx(expected, rel=1e-4)
+    assert call(loss, made, memory).item() == pytest.approx(expected, rel=1e-4)
+
+
+def alike(q: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The same cells in both domains."""
+    source = {"source_embeddings": q, "source_labels": labels}
+    return source | {"target_embeddings": q, "trusted_labels": labels}
 
 
 def test_of_two_classes_it_is_a_softplus():
@@ -129,11 +133,11 @@ def test_of_two_classes_it_is_a_softplus():
     q = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     labels = torch.zeros(1, 2, 2, dtype=torch.int64)
     for kind in ("mean", "gaussian"):
-        value = PrototypeContrast(kind=kind, temperature=0.5)(q, labels, q, labels, memory)
+        value = call(PrototypeContrast(kind=kind, temperature=0.5), alike(q, labels), memory)
         assert value.item() == pytest.approx(np.log1p(np.exp(-2.0)), rel=1e-5)
     # A variance of 0.2 in each direction adds 0.2 / (2 * 0.5^2) to both exponents, and to the loss.
     memory = remembered([1.0, 0.0], [0.0, 1.0], variance=0.2)
-    value = PrototypeContrast(temperature=0.5)(q, labels, q, labels, memory)
+    value = call(PrototypeContrast(temperature=0.5), alike(q, labels), memory)
     assert value.item() == pytest.approx(np.log1p(np.exp(-2.0)) + 0.4, rel=1e-5)
 
 
@@ -149,8 +153,8 @@ def test_gaussian_bounds_the_loss_against_drawn_members_from_above_and_closely()
     memory.count[:3] = 1
     memory.mean[:3], memory.variance[:3] = torch.tensor(mean), torch.tensor(deviation**2)
     cell, label = torch.tensor(q).float().view(1, width, 1, 1), torch.zeros(1, 1, 1).long()
-    bound = PrototypeContrast(temperature=t)(cell, label, cell, label, memory).item()
-    flat = PrototypeContrast(temperature=t, kind="mean")(cell, label, cell, label, memory).item()
+    bound = call(PrototypeContrast(temperature=t), alike(cell, label), memory).item()
+    flat = call(PrototypeContrast(temperature=t, kind="mean"), alike(cell, label), memory).item()
     assert expected < bound < expected + 0.2
     assert flat < expected, "against the means alone the members' spread is not paid for"
 
@@ -159,15 +163,15 @@ def test_classes_not_seen_yet_take_no_part():
     loss, q = PrototypeContrast(), torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).requires_grad_()
     memory = remembered([1.0, 0.0], [0.0, 1.0])
     known, unknown = torch.zeros(1, 1, 1).long(), torch.full((1, 1, 1), 5)
-    value = loss(q, unknown, q, unknown, memory)
+    value = call(loss, alike(q, unknown), memory)
     value.backward()
     assert value.item() == 0.0
     assert not q.grad.any()
-    with_two = loss(q, known, q, known, memory)
+    with_two = call(loss, alike(q, known), memory)
     memory.mean[5] = 100.0  # its count is still 0
-    assert torch.equal(loss(q, known, q, known, memory), with_two)
+    assert torch.equal(call(loss, alike(q, known), memory), with_two)
     memory.count[5] = 1
-    assert loss(q, known, q, known, memory) > with_two + 1
+    assert call(loss, alike(q, known), memory) > with_two + 1
 
 
 @pytest.mark.parametrize("kind", ["mean", "gaussian"])
@@ -175,18 +179,18 @@ def test_of_one_class_alone_or_of_none_there_is_nothing_to_learn(kind):
     loss, labels = PrototypeContrast(kind=kind), torch.zeros(1, 1, 1).long()
     for memory in (remembered([1.0, 0.0], variance=0.3), Prototypes(2)):
         q = torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).requires_grad_()
-        value = loss(q, labels, q, labels, memory)
+        value = call(loss, alike(q, labels), memory)
         value.backward()
         assert value.item() == 0.0
         assert not q.grad.any()
-        assert loss.health(q, labels, q, labels, memory)["cells"].item() == 0.0
+        assert call(loss.health, alike(q, labels), memory)["cells"].item() == 0.0
 
 
 def test_a_small_step_draws_each_cell_to_its_prototype_and_off_the_others():
     memory, made = Prototypes(D), batch(0, [0, 1, 2])
     memory.count[:3], memory.mean[:3] = 1, torch.eye(3, D)
     q = made["source_embeddings"].requires_grad_()
-    PrototypeContrast(kind="mean")(**made, memory=memory).backward()
+    call(PrototypeContrast(kind="mean"), made, memory).backward()
     nearer = (-q.grad)[:, :3] > 0  # the prototypes are the axes
     own = F.one_hot(cell_labels(made["source_labels"], q.shape[2:], 0.75), 3).bool()
     assert torch.equal(nearer, own.movedim(-1, 1))
@@ -197,37 +201,50 @@ def test_mean_of_two_halves_is_the_whole_however_much_is_ignored():
     loss, memory = PrototypeContrast(), filled(PrototypeContrast())
     made = batch(0)
     made["source_labels"][0], made["trusted_labels"][0, :4] = 255, 255
-    whole = loss(**made, memory=memory)
-    halves = [loss(**{k: v[i : i + 1] for k, v in made.items()}, memory=memory) for i in (0, 1)]
+    whole = call(loss, made, memory)
+    each = [{k: v[i : i + 1] for k, v in made.items()} for i in (0, 1)]
+    halves = [call(loss, one, memory) for one in each]
     assert (halves[0] - halves[1]).abs() > 0.01, "the halves must differ for the test to say much"
     torch.testing.assert_close(sum(halves) / 2, whole)
 
 
-def test_without_the_target_only_the_source_counts():
-    loss, memory, made = PrototypeContrast(target=False), filled(PrototypeContrast()), batch(0)
-    other = made | {k: v for k, v in batch(1).items() if k.startswith(("target", "trusted"))}
-    assert torch.equal(loss(**made, memory=memory), loss(**other, memory=memory))
+def test_trusted_cells_of_the_target_always_take_part():
+    loss, memory, made = PrototypeContrast(), filled(PrototypeContrast()), batch(0)
     made["target_embeddings"].requires_grad_()
-    made["source_embeddings"].requires_grad_()
-    PrototypeContrast()(**made, memory=memory).backward()
-    assert made["target_embeddings"].grad.any()
+    call(loss, made, memory).backward()
+    used = made["target_embeddings"].grad.any(1)
+    assert torch.equal(used, made["trusted_labels"][:, ::2, ::2] != 255)
 
 
 def test_health_counts_the_cells_that_take_part_and_those_that_are_right():
     memory = remembered([1.0, 0.0], [0.0, 1.0])
     q = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]).view(1, 2, 1, 4)
-    labels = torch.tensor([[[0, 1, 255, 1]]])
-    figures = PrototypeContrast(target=False).health(q, labels, q, labels, memory)
+    figures = call(PrototypeContrast().health, alike(q, torch.tensor([[[0, 1, 255, 1]]])), memory)
     assert figures["cells"].item() == 0.75
     assert figures["accuracy"].item() == pytest.approx(2 / 3)
+
+
+def test_accuracy_is_that_of_all_workers_however_many_cells_each_has(monkeypatch):
+    """One worker has three cells and all right, the other one and wrong."""
+    loss, memory = PrototypeContrast(), remembered([1.0, 0.0], [0.0, 1.0])
+    q = torch.tensor([[1.0] * 4, [0.0] * 4]).view(1, 2, 1, 4)
+    parts = [alike(q, torch.tensor([[row]])) for row in ([0, 0, 0, 255], [1, 255, 255, 255])]
+    rows = []
+    with monkeypatch.context() as patch:
+        patch.setattr(prototype_contrast, "gather", lambda own: rows.append(own) or own)
+        for one in parts:
+            call(loss.health, one, memory)
+        patch.setattr(prototype_contrast, "gather", lambda own: torch.cat(rows))
+        figures = [call(loss.health, one, memory)["accuracy"].item() for one in parts]
+    assert figures == [0.75, 0.75]
 
 
 def test_bfloat16_embeddings_are_compared_and_remembered_in_float32():
     loss, memory, made = PrototypeContrast(), filled(PrototypeContrast()), batch(0)
     short = {k: v.bfloat16() if v.is_floating_point() else v for k, v in made.items()}
     long = {k: v.float() if v.is_floating_point() else v for k, v in short.items()}
-    assert torch.equal(loss(**short, memory=memory), loss(**long, memory=memory))
-    loss.remember(**source_of(short), memory=memory)
+    assert torch.equal(call(loss, short, memory), call(loss, long, memory))
+    call(loss.remember, short, memory)
     assert memory.mean.dtype == torch.float32
 
 
@@ -279,6 +296,8 @@ def test_a_run_that_stops_and_resumes_remembers_the_same(tmp_path):
     [
         {"temperature": 0.0},
         {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"temperature": 1e-30},
         {"momentum": -0.1},
         {"momentum": 1.1},
         {"purity": 0.5},

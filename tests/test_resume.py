@@ -28,6 +28,7 @@ from uda.run import open_run
 from uda.schedule import Schedule
 from uda.solo import SoloWorker
 from uda.task import AdaptationTask
+from uda.tree import override
 from uda.types import UserError
 
 
@@ -108,6 +109,10 @@ class TestBitEqual:
             ),
             pytest.param(with_resnet18(), id="resnet18"),
             pytest.param(every_part(), id="every part"),
+            pytest.param(
+                override(every_part(), {"model.norm": "batch", "model.dropout": 0.3}),
+                id="every part, batch norm of the target",
+            ),
         ],
     )
     def test_stop_and_resume(self, config, tmp_path):

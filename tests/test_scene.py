@@ -149,3 +149,15 @@ def test_first_features_are_those_of_the_same_images_and_without_gradient():
     torch.testing.assert_close(scene.source_backbone.detach(), scene.pretrained_backbone)
     assert scene.source_backbone.requires_grad
     assert not scene.pretrained_backbone.requires_grad
+
+
+# --- lots ----------------------------------------------------------------------------------------
+
+
+def test_every_position_of_the_embeddings_has_a_lot_of_its_own():
+    scene = scene_of(tiny_config("pixels", {"projection.reads": "layer2"}))
+    size, _, height, width = scene.source_embeddings.shape
+    assert (height, width) == (4, 6)
+    assert scene.lottery.shape == (size, height, width)
+    assert scene.lottery.unique().numel() == size * height * width
+    assert 0 <= scene.lottery.min() < 0.1 < 0.9 < scene.lottery.max() < 1

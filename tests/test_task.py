@@ -25,7 +25,10 @@ from tests.tiny import (
 from uda.adversaries import adversarial_terms
 from uda.config import Config
 from uda.data.shards import open_shards
+from uda.losses import contrastive, pixel_contrast, prototype_contrast
 from uda.losses.adversarial import Level
+from uda.losses.entropy import Entropy
+from uda.losses.supervised import Supervised
 from uda.models import ModelConfig
 from uda.scene import Scene
 from uda.schedule import Schedule, constant
@@ -58,7 +61,7 @@ class TestAdversarialGradients:
 
     LEVELS = (
         Level(name="output", weight=constant(0.3), width=4),
-        Level(name="entropy", sees="self_information", weight=constant(0.2), width=4,
+        Level(name="surprise", sees="self_information", weight=constant(0.2), width=4,
               objective="least_squares"),
         Level(name="middle", reads="layer2", sees="plain", weight=constant(0.5), width=4),
         Level(name="look", reads="stem", sees="statistics", weight=constant(0.4), width=4),
@@ -86,7 +89,7 @@ class TestAdversarialGradients:
             return p if name == "output" else -p * torch.log2(p) / torch.log2(torch.tensor(19.0))
 
         def loss(judged: Tensor, label: float, name: str, output: Any) -> Tensor:
-            if name == "entropy":
+            if name == "surprise":
                 return ((judged - label) ** 2).mean()
             if name == "classes":
                 told = (output.logits.detach() / 1.8).softmax(1)
@@ -192,6 +195,41 @@ class TestWholeStep:
         torch.testing.assert_close(output.loss.detach(), total)
         assert output.loss.requires_grad
 
+    @pytest.mark.parametrize(
+        ("method", "module", "collectives"),
+        [
+            ("contrastive", contrastive, 1),
+            ("pixels", pixel_contrast, 1),
+            ("prototypes", prototype_contrast, 2),  # of health and of the memory
+        ],
+    )
+    def test_what_value_health_and_memory_share_is_computed_once(
+        self, method, module, collectives, monkeypatch
+    ):
+        gathered = []
+        monkeypatch.setattr(module, "gather", lambda rows: gathered.append(rows) or rows)
+        config = tiny_config(method)
+        terms = build(config)(random_batch(config)).terms
+        assert len(gathered) == collectives
+        assert any(name.startswith("health/") for name in terms)
+
+    def test_what_health_looks_at_first_others_can_learn_from(self):
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Looking(Supervised):
+            name = "looking"
+
+            def health(self, target_logits):
+                return {"largest": target_logits.softmax(1).max()}
+
+        config = tiny_config("source_only")
+        task = build(config)
+        task._losses = (Looking(weight=constant(1e-9)), Entropy(weight=constant(1.0)))
+        output = task(random_batch(config))
+        assert not output.terms["health/looking/largest"].requires_grad
+        output.loss.backward()
+        entropy = task.student.classifier.weight.grad
+        assert entropy.abs().max() > 1e-6
+
     def test_random_numbers_follow_from_seed_and_step_alone(self):
         config = tiny_config()
         losses = []
@@ -269,6 +307,18 @@ class TestPartsThatAreOff:
         task(random_batch(config))
         assert calls == {"student": 1, "teacher": 0}
         assert task.evaluated is task.teacher.network
+
+    @pytest.mark.parametrize(("norm", "calls_of_teacher"), [("group", 0), ("batch", 1)])
+    def test_only_a_teacher_with_statistics_of_its_own_is_asked_for_their_sake(
+        self, norm, calls_of_teacher
+    ):
+        config = tiny_config("source_only", {
+            "evaluated": "teacher", "teacher.batch_norm": "target", "model.norm": norm,
+        })  # fmt: skip
+        task = build(config)
+        calls = count_forwards(task)
+        task(random_batch(config))
+        assert calls == {"student": 1, "teacher": calls_of_teacher}
 
     def test_pauses_cost_nothing(self):
         config = tiny_config(changes=paused(self_training=(2, 4), contrastive=(3, 5)))
@@ -363,6 +413,15 @@ class TestPreflight:
         preflight(tiny_config("source_only", {"data.crop.height": 16}))
         with pytest.raises(UserError, match="discriminator"):
             preflight(config)
+
+    @pytest.mark.parametrize("path", ["losses.contrastive", "levels.output"])
+    def test_a_part_that_would_never_begin_is_refused(self, path):
+        start = f"{path}.weight.start"
+        preflight(tiny_config(changes={start: 19}))
+        preflight(tiny_config(changes={start: 20, f"{path}.weight.value": 0.0}))
+        with pytest.raises(UserError, match=rf"^{start}: got 20 with steps = 20, want less") as e:
+            preflight(tiny_config(changes={start: 20}))
+        assert "\n" not in str(e.value)
 
     def test_batch_norm_that_gets_a_single_value(self):
         model = ModelConfig(

@@ -32,7 +32,7 @@ def test_a_collapse_is_said_once_and_logged_while_it_lasts(accuracy):
     assert "\n" not in text
     assert "levels.a" in text
     assert "since step 100" in text
-    assert f"accuracy {accuracy:.3f} at step 200" in text
+    assert f"accuracy {accuracy:.3f} {'at' if accuracy > 0.9 else 'until'} step 200" in text
 
 
 def test_the_two_kinds_are_told_apart():
@@ -51,6 +51,26 @@ def test_balance_is_no_collapse(accuracy):
 def test_one_better_line_in_between_starts_anew():
     assert watched([0.99, 0.99, 0.7, 0.99, 0.99])[0] == [0] * 5
     assert watched([0.99, 0.99, 0.5, 0.99, 0.99])[0] == [0] * 5  # nor is the other kind the same
+
+
+def test_flipped_coins_are_blind_in_the_mean_over_the_lines():
+    lines = [0.1, 0.9] * 20
+    watch = CollapseWatch(["a"])
+    steps = range(50, 50 * len(lines) + 1, 50)
+    said = [
+        (step, text)
+        for step, value in zip(steps, lines, strict=True)
+        for text in watch.look(step, {"health/a/accuracy": value}).sentences
+    ]
+    ((step, text),) = said
+    assert step == 500  # ten lines
+    assert "since step 50 (mean accuracy 0.500 until step 500)" in text
+
+
+def test_a_mean_that_wavers_at_the_edge_is_said_once():
+    flags, sentences = watched([0.51, 0.51, 0.51, 0.53, 0.53, 0.53, 0.53, 0.55, 0.6, 0.7])
+    assert flags == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
+    assert len(sentences) == 1
 
 
 def test_a_second_collapse_is_said_again():

@@ -77,7 +77,7 @@ METHODS: dict[str, tuple[tuple[Loss, ...], tuple[Level, ...]]] = {
     "self_training": ((Supervised(), SelfTraining()), ()),
     "contrastive": ((Supervised(), CONTRAST), ()),
     "prototypes": ((Supervised(), PrototypeContrast()), ()),
-    "pixels": ((Supervised(), PixelContrast(samples=4, target=True)), ()),
+    "pixels": ((Supervised(), PixelContrast(samples=4)), ()),
     "adversarial": ((Supervised(),), (OUTPUT,)),
     "levels": ((Supervised(),), (APPEARANCE, FEATURES, OUTPUT)),
     "everything": ((Supervised(), SelfTraining(), CONTRAST), (OUTPUT,)),

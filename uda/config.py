@@ -17,11 +17,14 @@ from uda.data.crop import CropConfig
 from uda.data.fourier import Fourier
 from uda.data.masking import BlockMask
 from uda.data.sampling import SamplingConfig
-from uda.losses import Loss
+from uda.losses import LOSSES, Loss
 from uda.losses.adversarial import Level
 from uda.models.deeplabv3plus import ModelConfig
+from uda.models.teacher import BatchNormMode
 from uda.tree import from_plain, to_plain
-from uda.types import UserError
+from uda.types import UserError, check_choices
+
+Weighting = Literal["image", "pixel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +63,15 @@ class TeacherConfig:
 
     decay: float = 0.999
     threshold: float = 0.968
-    weighting: Literal["image", "pixel"] = "image"
-    batch_norm: Literal["batch", "running", "target"] = "batch"
+    weighting: Weighting = "image"
+    batch_norm: BatchNormMode = "batch"
 
     def __post_init__(self) -> None:
         if not (0 <= self.decay < 1 and 0 <= self.threshold <= 1):
             raise ValueError(
                 f"decay, threshold: got {self.decay}, {self.threshold}, want [0, 1) and [0, 1]"
             )
+        check_choices(self, weighting=Weighting, batch_norm=BatchNormMode)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +202,9 @@ class Config:
             names = [part.name for part in getattr(self, field_name)]
             if len(set(names)) < len(names):
                 raise ValueError(f"{field_name}: got {', '.join(names)}, want each name once")
+        if taken := [level.name for level in self.levels if level.name in LOSSES]:
+            # Their figures would share the names under which they are logged.
+            raise ValueError(f"levels: got {', '.join(taken)}, want names that no loss has")
 
     def to_json(self) -> str:
         """The whole tree as JSON text; `from_json` reads it back to an equal tree."""

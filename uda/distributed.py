@@ -1,4 +1,6 @@
-"""The two things the science needs to know about other workers; both are no-ops when alone."""
+"""What the science needs of other workers: their number, rows and means; no-ops when alone."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -36,3 +38,20 @@ def gather(tensor: Float[Tensor, "B *rest"]) -> Float[Tensor, "G *rest"]:
     of rows, and the loss must be the same function of the gathered rows on every worker.
     """
     return tensor if world()[1] == 1 else _Gather.apply(tensor)
+
+
+@torch.no_grad()
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replaces tensors by their means over all workers, in place and by one exchange.
+
+    All workers must give the same number of tensors, of the same shapes and one dtype.
+    """
+    size = world()[1]
+    if size == 1 or not tensors:
+        return
+    means = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(means)
+    means /= size
+    parts = means.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -122,11 +122,11 @@ class Scene:
         return self._embed(self.target)
 
     @cached_property
-    def lottery(self) -> Float[Tensor, "B H W"]:
-        """A uniform random number for each pixel, for losses that sample pixels."""
-        shape = self.source_labels.shape[1:]
+    def lottery(self) -> Float[Tensor, "B h w"]:
+        """A uniform random number for each position of the embeddings, for losses that sample."""
+        shape = self.source_embeddings.shape[2:]
         draws = np.stack([g.random(shape, np.float32) for g in self._generators("lottery")])
-        return torch.as_tensor(draws).to(self.source_labels.device, non_blocking=True)
+        return torch.as_tensor(draws).to(self.source_embeddings.device, non_blocking=True)
 
     # --- the teacher's view, and class-mixed images ----------------------------------------
 

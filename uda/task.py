@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from uda.adversaries import adversarial_terms, build_discriminator
 from uda.config import Config
+from uda.losses import Loss
 from uda.losses.adversarial import Level
-from uda.losses.memory import Remembers
+from uda.losses.memory import Prepares, Remembers
 from uda.models import ProjectionHead, Teacher, build_model
 from uda.randomness import seed_torch
 from uda.scene import Scene
@@ -24,7 +25,7 @@ from uda.types import HEALTH, Batch, Labelled, StepOutput, Unlabelled, UserError
 
 _NEEDS_TEACHER = {"pseudo_labels", "trusted_labels", "trust", "mixed_logits", "mixed_labels",
                   "mixed_weights", "target_weights"}  # fmt: skip
-_NEEDS_PROJECTION = {"source_embeddings", "target_embeddings"}
+_NEEDS_PROJECTION = {"source_embeddings", "target_embeddings", "lottery"}
 _NEEDS_PRETRAINED = {"pretrained_backbone"}
 
 
@@ -74,21 +75,16 @@ class AdaptationTask(nn.Module):
             if weight == 0.0:
                 continue
             memory = self.memories[loss.name] if isinstance(loss, Remembers) else None
-            value = _call(loss, scene, memory)
-            terms[loss.name] = value.detach()
+            value, figures = _loss_terms(loss, scene, memory)
+            terms |= figures
             total = weight * value if total is None else total + weight * value
-            for name, figure in _call(loss.health, scene, memory).items():
-                terms[f"{HEALTH}{loss.name}/{name}"] = figure.detach()
-            if isinstance(loss, Remembers):
-                with torch.no_grad():
-                    _call(loss.remember, scene, memory)
         for level in self._levels:
             network = self.discriminators[level.name]
             summands, figures = adversarial_terms(level, network, scene, batch.step)
             terms |= figures
             for summand in summands:
                 total = summand if total is None else total + summand
-        if self.teacher is not None and self.teacher.batch_norm == "target":
+        if self.teacher is not None and self.teacher.keeps_statistics:
             _ = scene.pseudo_labels  # its statistics want every batch, also one nobody learns from
         if total is None:  # every part pauses at this step
             total = 0.0 * scene.source_logits.sum()
@@ -112,6 +108,7 @@ class AdaptationTask(nn.Module):
         """What follows an optimiser step: the teacher moves towards the student."""
         if self.teacher is not None:
             self.teacher.update(self.student, step, self.config.teacher.decay)
+            self.teacher.share_statistics()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -159,6 +156,7 @@ def preflight(config: Config, num_workers: int = 1) -> None:
         UserError: a name, shape or batch size of `config` does not fit together.
     """
     _check_pretraining(config)
+    _check_starts(config)
     local = config.local_batch_size(num_workers)
     crop = config.data.crop
     with torch.device("meta"):
@@ -184,7 +182,7 @@ def preflight(config: Config, num_workers: int = 1) -> None:
 def _check_pretraining(config: Config) -> None:
     """Random weights are nothing to stay close to."""
     for loss in config.losses:
-        needs = not loss.weight.is_off and _NEEDS_PRETRAINED & set(_inputs(loss))
+        needs = not loss.weight.is_off and _NEEDS_PRETRAINED & _inputs(loss)
         if needs and not config.model.pretrained:
             raise UserError(
                 f"losses.{loss.name}: got model.pretrained = '', want pretrained weights such as "
@@ -192,14 +190,51 @@ def _check_pretraining(config: Config) -> None:
             )
 
 
-def _inputs(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the parameters of a loss, which are attributes of a Scene."""
+def _check_starts(config: Config) -> None:
+    """A part that is on and never begins is a mistake."""
+    parts: list[tuple[str, Loss | Level]] = [("losses", loss) for loss in config.losses]
+    parts += [("levels", level) for level in config.levels]
+    for where, part in parts:
+        if not part.weight.is_off and part.weight.start >= config.steps:
+            raise UserError(
+                f"{where}.{part.name}.weight.start: got {part.weight.start} with steps = "
+                f"{config.steps}, want less; a preset follows --set steps, a file does not"
+            )
+
+
+def _inputs(loss: Loss) -> set[str]:
+    """The attributes of a Scene that the value of a loss follows from."""
+    names = set(_parameters(loss))
+    if isinstance(loss, Prepares):
+        names |= set(_parameters(loss.prepare))
+    return names - {"memory", "prepared"}
+
+
+def _loss_terms(
+    loss: Loss, scene: Scene, memory: nn.Module | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(value, detached terms to log) of one loss, which then remembers this step."""
+    given: dict[str, Any] = {} if memory is None else {"memory": memory}
+
+    def arguments(function: Callable[..., Any]) -> dict[str, Any]:
+        return {n: given[n] if n in given else getattr(scene, n) for n in _parameters(function)}
+
+    if isinstance(loss, Prepares):
+        given["prepared"] = loss.prepare(**arguments(loss.prepare))
+    value = loss(**arguments(loss))
+    # Before gradients are off: what the scene computes here, others may want to learn from.
+    for_health = arguments(loss.health)
+    to_remember = arguments(loss.remember) if isinstance(loss, Remembers) else {}
+    with torch.no_grad():
+        figures = loss.health(**for_health)
+        if isinstance(loss, Remembers):
+            loss.remember(**to_remember)
+    terms = {f"{HEALTH}{loss.name}/{name}": figure.detach() for name, figure in figures.items()}
+    return value, {loss.name: value.detach(), **terms}
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
-
-
-def _call(function: Callable[..., Any], scene: Scene, memory: nn.Module | None = None) -> Any:
-    names = _inputs(function)
-    return function(**{n: memory if n == "memory" else getattr(scene, n) for n in names})
 
 
 def _frozen_copy(module: nn.Module) -> nn.Module:

@@ -7,8 +7,10 @@ The target domain of training is `Unlabelled`, which has no field for labels: co
 read a target label in a training step fails with an AttributeError.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -29,6 +31,28 @@ class UserError(ValueError):
 
 class WorkError(RuntimeError):
     """Work that cannot go on: the command line prints its one line and exits with status 1."""
+
+
+def check_choices(part: Any, **choices: Any) -> None:
+    """Refuses fields of `part` that are none of the values of their `Literal`.
+
+    Raises:
+        ValueError: naming the field, what it is and what it may be.
+    """
+    for name, kind in choices.items():
+        if (value := getattr(part, name)) not in get_args(kind):
+            raise ValueError(f"{name}: got {value!r}, want one of {', '.join(get_args(kind))}")
+
+
+def check_least(part: Any, least: float, *names: str) -> None:
+    """Refuses fields of `part` that are below `least` or are no finite number.
+
+    Raises:
+        ValueError: naming the field, what it is and what it may be.
+    """
+    for name in names:
+        if not least <= (value := getattr(part, name)) < math.inf:
+            raise ValueError(f"{name}: got {value}, want a finite number of {least} or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,8 @@ def exchange_amplitudes(
 ) -> Float[Tensor, "B 3 H W"]:
     """IFFT of the source's phase with the target's amplitude where |frequency| <= beta * side."""
     height, width = source.shape[2:]
-    reach = int(beta * min(height, width))
+    # 0.29 * 100 is 28.999999999999996 in floating point, and yet 29 cycles.
+    reach = int(round(beta * min(height, width), 9))
     ours, theirs = torch.fft.rfft2(source), torch.fft.rfft2(target)
     # In whole cycles per image: those of fftfreq are rounded, and 1.0000000000000002 is beyond 1.
     cycles = torch.arange(height, device=source.device)

@@ -1,7 +1,8 @@
 """The losses. To add one: a frozen dataclass in its own file and a line here.
 
 A loss asks for its inputs by naming the parameters of `__call__`; the names are the attributes of
-`uda.scene.Scene`, which computes each of them at most once and only if some active loss asks.
+`uda.scene.Scene`, which computes each of them at most once and only if some active loss asks. What
+else a loss may have, a memory or work that its parts share, is in `uda.losses.memory`.
 """
 
 from uda.losses.affinity import Affinity

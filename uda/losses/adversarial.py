@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from uda.schedule import Schedule, constant
-from uda.types import Domain
+from uda.types import Domain, check_choices
 
 Objective = Literal["bce", "least_squares"]
 Representation = Literal["plain", "statistics", "softmax", "self_information"]
@@ -61,6 +61,9 @@ class Level:
                 raise ValueError(f"{count}: got {getattr(self, count)}, want 1 or more")
         if not 0 < self.lr_factor < math.inf:
             raise ValueError(f"lr_factor: got {self.lr_factor}, want a number more than 0")
+        if self.weight.value < 0:
+            raise ValueError(f"weight: got {self.weight.value}, want 0 or more")
+        check_choices(self, sees=Representation, objective=Objective)
         if (self.reads == "output") == (self.sees in _OF_FEATURES):
             raise ValueError(
                 f"sees: got {self.sees!r} for reads = {self.reads!r}, want 'plain' or 'statistics' "

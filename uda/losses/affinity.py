@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uda.schedule import Schedule, constant
+from uda.types import check_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,8 @@ class Affinity:
     stride: int = 4
 
     def __post_init__(self) -> None:
-        if not self.sigma_colour > 0:
-            raise ValueError(f"sigma_colour: got {self.sigma_colour}, want more than 0")
+        # A quarter of a step of 8 bits: far below, the square is 0 in float32 and 0 / 0 no number.
+        check_least(self, 1e-3, "sigma_colour")
         if not self.dilations or min(self.dilations) < 1:
             raise ValueError(f"dilations: got {self.dilations}, want positive numbers")
         if self.stride < 1:

@@ -1,7 +1,7 @@
-"""Labels and lottery tickets at the resolution of a feature map, for losses on single cells."""
+"""Labels at the resolution of a feature map, for losses on single cells."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from uda.classes import IGNORE, NUM_CLASSES
@@ -37,11 +37,3 @@ def cell_labels(
     most, label = counts[..., :NUM_CLASSES].max(-1)
     # A cell without a pixel, of a map finer than its labels, has no label either.
     return torch.where(most >= purity * counts.sum(-1).clamp_min(1), label, IGNORE)
-
-
-def cell_lottery(lottery: Float[Tensor, "B H W"], size: torch.Size) -> Float[Tensor, "B h w"]:
-    """The ticket of each cell: that of the pixel at its centre."""
-    (height, width), (h, w) = lottery.shape[1:], size
-    rows = (2 * torch.arange(h, device=lottery.device) + 1) * height // (2 * h)
-    columns = (2 * torch.arange(w, device=lottery.device) + 1) * width // (2 * w)
-    return lottery[:, rows[:, None], columns]

@@ -6,7 +6,7 @@ distributions attract in embedding space, those of different ones repel, within 
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, cast, get_args
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +33,13 @@ from uda.losses.similarity import (
     reweight,
 )
 from uda.schedule import Schedule, constant
-from uda.types import UserError
+from uda.types import UserError, check_choices, check_least
 
 Pooling = Literal["class", "mean"]
 Objective = Literal["supcon", "regression"]
+
+# The regions of one kind, and how they compare with each other and those before.
+Compared = tuple[Regions, Comparison]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +105,13 @@ class Contrastive:
             raise ValueError(f"power: got {self.power}, want 0 < power <= 1")
         if self.queue < 0:
             raise ValueError(f"queue: got {self.queue}, want 0 or more")
-        for name in ("temperature", "target_temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, want more than 0")
+        check_least(self, 1e-3, "temperature", "target_temperature")
         if not 0 <= self.negative < self.positive <= 1:
             raise ValueError(
                 f"negative, positive: got {self.negative}, {self.positive}, "
                 "want 0 <= negative < positive <= 1"
             )
-        choices = {"pooling": Pooling, "similarity": Similarity, "objective": Objective}
-        for name, kind in choices.items():
-            if getattr(self, name) not in get_args(kind):
-                want = ", ".join(get_args(kind))
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, want one of {want}")
+        check_choices(self, pooling=Pooling, similarity=Similarity, objective=Objective)
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -125,28 +122,24 @@ class Contrastive:
         """A `Past` for each kind of region."""
         return nn.ModuleList(Past(self.queue, embedding_width) for _ in self.grids)
 
-    def __call__(
+    def prepare(
         self,
         memory: nn.ModuleList,
         source_embeddings: Float[Tensor, "B D h w"],
         source_labels: Int64[Tensor, "B H W"],
         target_embeddings: Float[Tensor, "B D h w"],
         trusted_labels: Int64[Tensor, "B H W"],
-    ) -> Float[Tensor, ""]:
+    ) -> list[Compared]:
+        """The regions of each kind, of all workers, with all they may be compared with."""
         embeddings = torch.cat([source_embeddings, target_embeddings])
-        labels = torch.cat([source_labels, trusted_labels])
-        with _no_autocast(embeddings):
-            values = [self._value(pairs) for pairs in self.compare(memory, embeddings, labels)]
-            return torch.stack(values).mean()
+        regions = self.regions(memory, embeddings, torch.cat([source_labels, trusted_labels]))
+        kinds = zip(regions, _kinds(memory), strict=True)
+        return [(now, self._compare(now, past)) for now, past in kinds]
 
-    def health(
-        self,
-        memory: nn.ModuleList,
-        source_embeddings: Float[Tensor, "B D h w"],
-        source_labels: Int64[Tensor, "B H W"],
-        target_embeddings: Float[Tensor, "B D h w"],
-        trusted_labels: Int64[Tensor, "B H W"],
-    ) -> dict[str, Float[Tensor, ""]]:
+    def __call__(self, prepared: list[Compared]) -> Float[Tensor, ""]:
+        return torch.stack([self._value(pairs) for _, pairs in prepared]).mean()
+
+    def health(self, prepared: list[Compared]) -> dict[str, Float[Tensor, ""]]:
         """Whether there is something to learn from, and whether it is learned.
 
         - `anchors`: share of the regions that have a positive and a negative.
@@ -155,37 +148,13 @@ class Contrastive:
         - `positive_similarity`, `negative_similarity`: (1 + cosine) / 2 of the embeddings, mean
           over the pairs; 0 if there are none, 1/2 is a right angle.
         """
-        embeddings = torch.cat([source_embeddings, target_embeddings])
-        labels = torch.cat([source_labels, trusted_labels])
-        with torch.no_grad(), _no_autocast(embeddings):
-            each = [_figures(pairs) for pairs in self.compare(memory, embeddings, labels)]
-            return {name: torch.stack([of[name] for of in each]).mean() for name in each[0]}
+        each = [_figures(pairs) for _, pairs in prepared]
+        return {name: torch.stack([of[name] for of in each]).mean() for name in each[0]}
 
-    def remember(
-        self,
-        memory: nn.ModuleList,
-        source_embeddings: Float[Tensor, "B D h w"],
-        source_labels: Int64[Tensor, "B H W"],
-        target_embeddings: Float[Tensor, "B D h w"],
-        trusted_labels: Int64[Tensor, "B H W"],
-    ) -> None:
+    def remember(self, memory: nn.ModuleList, prepared: list[Compared]) -> None:
         """Puts the regions of the global batch into the queues and counts their classes."""
-        embeddings = torch.cat([source_embeddings, target_embeddings])
-        labels = torch.cat([source_labels, trusted_labels])
-        with _no_autocast(embeddings):
-            regions = self.regions(memory, embeddings, labels)
-            for now, past in zip(regions, _kinds(memory), strict=True):
-                past.add(now, self.presence)
-
-    def compare(
-        self,
-        memory: nn.ModuleList,
-        embeddings: Float[Tensor, "B2 D h w"],
-        labels: Int64[Tensor, "B2 H W"],
-    ) -> list[Comparison]:
-        """The regions of each kind with all they may be compared with."""
-        regions = self.regions(memory, embeddings, labels)
-        return [self._compare(now, past) for now, past in zip(regions, _kinds(memory), strict=True)]
+        for (now, _), past in zip(prepared, _kinds(memory), strict=True):
+            past.add(now, self.presence)
 
     def regions(
         self,
@@ -276,9 +245,3 @@ def _figures(pairs: Comparison) -> dict[str, Float[Tensor, ""]]:
         "positive_similarity": mean_where(halfway, pairs.positive),
         "negative_similarity": mean_where(halfway, pairs.negative),
     }
-
-
-def _no_autocast(like: Tensor) -> torch.autocast:
-    """Products in float32 whatever the networks compute in."""
-    kind = like.device.type if like.device.type != "meta" else "cpu"
-    return torch.autocast(kind, enabled=False)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from uda.losses.prior import mean_prediction
 from uda.schedule import Schedule, constant
 
 
@@ -18,7 +19,7 @@ def pixel_entropy(logits: Float[Tensor, "B K H W"]) -> Float[Tensor, "B H W"]:
 
 def diversity(logits: Float[Tensor, "B K H W"]) -> Float[Tensor, ""]:
     """Entropy of the mean prediction / log K: near 0 the network says one class everywhere."""
-    mean = logits.detach().float().softmax(1).mean((0, 2, 3))
+    mean = mean_prediction(logits.detach())
     return -(mean.xlogy(mean).sum() / math.log(len(mean))).clamp(-1, 0)
 
 

@@ -1,6 +1,7 @@
-"""Contrast between feature cells of the whole batch, across images and, if wanted, domains."""
+"""Contrast between feature cells of the whole batch, across images and domains."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from uda.classes import IGNORE, NUM_CLASSES
 from uda.distributed import gather
-from uda.losses.cells import cell_labels, cell_lottery, check_purity
+from uda.losses.cells import cell_labels, check_purity
 from uda.schedule import Schedule, constant
+from uda.types import check_least
 
 
 def draw_balanced(
@@ -38,18 +40,22 @@ class Draw:
     embeddings: Float[Tensor, "N D"]
     classes: Float[Tensor, "N"]
 
-    @property
+    @cached_property
+    def cosines(self) -> Float[Tensor, "N N"]:
+        return self.embeddings @ self.embeddings.T
+
+    @cached_property
     def pairs(self) -> Bool[Tensor, "N N"]:
         """All pairs of labelled cells, of which none is with itself."""
         labelled = self.classes != IGNORE
         itself = torch.eye(len(labelled), dtype=torch.bool, device=labelled.device)
         return labelled[:, None] & labelled & ~itself
 
-    @property
+    @cached_property
     def same(self) -> Bool[Tensor, "N N"]:
         return self.classes[:, None] == self.classes
 
-    @property
+    @cached_property
     def anchors(self) -> Bool[Tensor, "N"]:
         """Cells with something to attract and something to repel."""
         return (self.pairs & self.same).any(1) & (self.pairs & ~self.same).any(1)
@@ -69,9 +75,10 @@ class PixelContrast:
     draw half of their samples from wrongly predicted pixels. A cell without a positive or without a
     negative is no anchor; the mean is over all places, filled or not, so it is always finite.
 
-    - `purity`: share of its pixels that must agree for a cell to have a label, see `cell_labels`.
-    - `target`: whether cells of the target with trusted labels join; PiPa takes the source alone.
-      The target's forward is paid for either way. Its cells hold the tickets of the source's.
+    PiPa draws from the source alone, whose labels are true. Ours also draws cells of the target of
+    which the teacher is sure: only pairs across the domains say that they should be alike.
+
+    `purity` is the share of its pixels that must agree for a cell to have a label (`cell_labels`).
     """
 
     name: ClassVar[str] = "pixel_contrast"
@@ -79,62 +86,46 @@ class PixelContrast:
     temperature: float = 0.1
     samples: int = 128
     purity: float = 0.75
-    target: bool = False
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: got {self.temperature}, want more than 0")
+        check_least(self, 1e-3, "temperature")
         if self.samples < 1:
             raise ValueError(f"samples: got {self.samples}, want 1 or more")
         check_purity(self.purity)
 
-    def __call__(
+    def prepare(
         self,
         source_embeddings: Float[Tensor, "B D h w"],
         source_labels: Int64[Tensor, "B H W"],
         target_embeddings: Float[Tensor, "B D h w"],
         trusted_labels: Int64[Tensor, "B H W"],
-        lottery: Float[Tensor, "B H W"],
-    ) -> Float[Tensor, ""]:
-        embeddings = self._domains(source_embeddings, target_embeddings)
-        draw = self._draw(embeddings, self._domains(source_labels, trusted_labels), lottery)
-        scores = draw.embeddings @ draw.embeddings.T / self.temperature
-        pairs, anchors = draw.pairs, draw.anchors
-        # A finite stand-in for "not in the sum": a row of -inf alone would give NaN.
-        scores = scores.masked_fill(~pairs, torch.finfo(scores.dtype).min / 2)
-        positive = (pairs & draw.same).to(scores)
-        attraction = (positive * scores.log_softmax(1)).sum(1) / positive.sum(1).clamp_min(1)
-        return (-attraction * anchors).mean()
-
-    def health(
-        self,
-        source_embeddings: Float[Tensor, "B D h w"],
-        source_labels: Int64[Tensor, "B H W"],
-        target_embeddings: Float[Tensor, "B D h w"],
-        trusted_labels: Int64[Tensor, "B H W"],
-        lottery: Float[Tensor, "B H W"],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Share of drawn cells that are anchors, and of these whose nearest cell is a positive."""
-        embeddings = self._domains(source_embeddings, target_embeddings).detach()
-        draw = self._draw(embeddings, self._domains(source_labels, trusted_labels), lottery)
-        cosines = (draw.embeddings @ draw.embeddings.T).masked_fill(~draw.pairs, -2)
-        anchors = draw.anchors
-        right = (draw.classes[cosines.argmax(1)] == draw.classes) & anchors
-        accuracy = right.sum() / anchors.sum().clamp_min(1)
-        return {"anchors": anchors.float().mean(), "accuracy": accuracy}
-
-    def _domains(self, source: Tensor, target: Tensor) -> Tensor:
-        return torch.cat([source, target]) if self.target else source
-
-    def _draw(self, embeddings: Tensor, labels: Tensor, lottery: Tensor) -> Draw:
-        """The drawn cells of all workers."""
-        size = embeddings.shape[2:]
-        classes = cell_labels(labels, size, self.purity).flatten(1)
-        tickets = self._domains(*[cell_lottery(lottery, size).flatten(1)] * 2)
+        lottery: Float[Tensor, "B h w"],
+    ) -> Draw:
+        """The drawn cells of all workers; those of the target hold the tickets of the source's."""
+        embeddings = torch.cat([source_embeddings, target_embeddings]).float()
+        labels = torch.cat([source_labels, trusted_labels])
+        classes = cell_labels(labels, embeddings.shape[2:], self.purity).flatten(1)
+        tickets = torch.cat([lottery, lottery]).flatten(1)
         places = draw_balanced(classes, tickets, self.samples)
         channels = places[:, None].expand(-1, embeddings.shape[1], -1)
-        drawn = embeddings.float().flatten(2).gather(2, channels).movedim(1, 2)
+        drawn = embeddings.flatten(2).gather(2, channels).movedim(1, 2)
         # One collective for both: classes are exact in a float.
         rows = torch.cat([drawn, classes.gather(1, places)[..., None].to(drawn)], -1)
         rows = gather(rows).flatten(0, 1)
         return Draw(rows[:, :-1], rows[:, -1])
+
+    def __call__(self, prepared: Draw) -> Float[Tensor, ""]:
+        pairs, scores = prepared.pairs, prepared.cosines / self.temperature
+        # A finite stand-in for "not in the sum": a row of -inf alone would give NaN.
+        scores = scores.masked_fill(~pairs, torch.finfo(scores.dtype).min / 2)
+        positive = (pairs & prepared.same).to(scores)
+        attraction = (positive * scores.log_softmax(1)).sum(1) / positive.sum(1).clamp_min(1)
+        return (-attraction * prepared.anchors).mean()
+
+    def health(self, prepared: Draw) -> dict[str, Float[Tensor, ""]]:
+        """Share of drawn cells that are anchors, and of these whose nearest cell is a positive."""
+        nearest = prepared.cosines.masked_fill(~prepared.pairs, -2).argmax(1)
+        anchors = prepared.anchors
+        right = (prepared.classes[nearest] == prepared.classes) & anchors
+        accuracy = right.sum() / anchors.sum().clamp_min(1)
+        return {"anchors": anchors.float().mean(), "accuracy": accuracy}

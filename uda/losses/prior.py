@@ -61,7 +61,7 @@ class Prior:
     def __call__(
         self, memory: RunningPrior, target_logits: Float[Tensor, "B K H W"]
     ) -> Float[Tensor, ""]:
-        prior, predicted = memory(), _mean_prediction(target_logits)
+        prior, predicted = memory(), mean_prediction(target_logits)
         divergence = (torch.xlogy(prior, prior) - prior * predicted.clamp_min(1e-12).log()).sum()
         return (divergence - self.dead_zone).relu()
 
@@ -80,10 +80,10 @@ class Prior:
         self, memory: RunningPrior, target_logits: Float[Tensor, "B K H W"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Overlap of prior and mean prediction: 1 if equal, 0 if no class is shared."""
-        predicted = _mean_prediction(target_logits.detach())
+        predicted = mean_prediction(target_logits.detach())
         return {"overlap": torch.minimum(memory(), predicted).sum().clamp_max(1)}
 
 
-def _mean_prediction(logits: Float[Tensor, "B K H W"]) -> Float[Tensor, "K"]:
-    """Over all pixels of all images of the global batch."""
+def mean_prediction(logits: Float[Tensor, "B K H W"]) -> Float[Tensor, "K"]:
+    """Probability of each class over all pixels of all images of the global batch."""
     return gather(logits.float().softmax(1).mean((2, 3))).mean(0)

@@ -9,13 +9,16 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from uda.classes import IGNORE, NUM_CLASSES
+from uda.classes import NUM_CLASSES
 from uda.distributed import gather
 from uda.losses.cells import cell_labels, check_purity
 from uda.schedule import Schedule, constant
+from uda.types import check_choices, check_least
+
+Kind = Literal["mean", "gaussian"]
 
 # What a class that has not been seen for long still weighs, in cells: its next batch replaces it.
 _TRACE = 1e-6
@@ -60,6 +63,16 @@ class Prototypes(nn.Module):
         self.count.copy_(kept + count)
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The cells of this worker, those of the source images first, against all classes."""
+
+    labels: Int64[Tensor, "B2 h w"]  # 255 without one
+    counting: Bool[Tensor, "B2 h w"]  # those with something to learn
+    closeness: Float[Tensor, "B2 K h w"]  # q.mu / t
+    logits: Float[Tensor, "B2 K h w"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrototypeContrast:
     """Contrast with class prototypes (SePiCo, Xie et al., TPAMI 2023: ProtoCL and DistCL).
@@ -81,14 +94,14 @@ class PrototypeContrast:
         <= - q.mu_y / t + log( sum_c E_n e(n) )     (Jensen: the logarithm is concave)
 
     S_c is diagonal. Gradients reach q alone; mu and S are the memory, of the source's cells before
-    this step. A cell counts if it has a label (`purity`), its class has been seen, and another
-    class too. The mean is over all cells, so that the mean over workers is that of the whole batch.
+    this step. A cell of either domain counts if it has a label (`purity`; the target's are trusted
+    ones), its class has been seen, and another class too. The mean is over all cells, so that the
+    mean over workers is that of the whole batch.
 
     - `momentum`: what a cell in memory weighs is multiplied by this each step, so 0.99 looks back
       about a hundred steps. The paper averages over everything ever seen, which is 1.0: late
       features then hardly move a prototype.
     - `temperature`: the paper's code has 100, nearly flat for unit vectors; ours is the usual 0.1.
-    - `target`: whether cells of the target take part. The target's forward is paid for anyway.
 
     The paper's third term, on the mean embedding's distribution over prototypes, is left out: as
     released it has the sign that drives this distribution away from uniform, without a bound.
@@ -96,62 +109,61 @@ class PrototypeContrast:
 
     name: ClassVar[str] = "prototype_contrast"
     weight: Schedule = field(default_factory=lambda: constant(0.1))
-    kind: Literal["mean", "gaussian"] = "gaussian"
+    kind: Kind = "gaussian"
     temperature: float = 0.1
     momentum: float = 0.99
     purity: float = 0.75
-    target: bool = True
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: got {self.temperature}, want more than 0")
+        check_choices(self, kind=Kind)
+        check_least(self, 1e-3, "temperature")
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum: got {self.momentum}, want 0 <= momentum <= 1")
         check_purity(self.purity)
 
-    def __call__(
+    def prepare(
         self,
+        memory: Prototypes,
         source_embeddings: Float[Tensor, "B D h w"],
         source_labels: Int64[Tensor, "B H W"],
         target_embeddings: Float[Tensor, "B D h w"],
         trusted_labels: Int64[Tensor, "B H W"],
-        memory: Prototypes,
-    ) -> Float[Tensor, ""]:
-        embeddings = self._domains(source_embeddings, target_embeddings)
-        labels = self._labels(embeddings, self._domains(source_labels, trusted_labels), memory)
-        closeness, logits = self._compare(embeddings, memory)
-        own = torch.where(labels == IGNORE, 0, labels)[:, None]
-        loss = logits.logsumexp(1) - closeness.gather(1, own)[:, 0]
-        return (loss * (labels != IGNORE)).mean()
+    ) -> Cells:
+        """Labels of the cells, and how close each is to every class."""
+        q = torch.cat([source_embeddings, target_embeddings]).float()
+        labels = torch.cat([source_labels, trusted_labels])
+        labels = cell_labels(labels, q.shape[2:], self.purity)
+        known = memory.known & (memory.known.sum() > 1)  # of one class there is nothing to learn
+        known = torch.cat([known, torch.zeros_like(known[:1])])
+        return Cells(labels, known[labels.clamp_max(NUM_CLASSES)], *self._compare(q, memory))
 
-    def health(
-        self,
-        source_embeddings: Float[Tensor, "B D h w"],
-        source_labels: Int64[Tensor, "B H W"],
-        target_embeddings: Float[Tensor, "B D h w"],
-        trusted_labels: Int64[Tensor, "B H W"],
-        memory: Prototypes,
-    ) -> dict[str, Float[Tensor, ""]]:
+    def __call__(self, prepared: Cells) -> Float[Tensor, ""]:
+        own = torch.where(prepared.counting, prepared.labels, 0)[:, None]
+        loss = prepared.logits.logsumexp(1) - prepared.closeness.gather(1, own)[:, 0]
+        return (loss * prepared.counting).mean()
+
+    def health(self, prepared: Cells) -> dict[str, Float[Tensor, ""]]:
         """Share of cells that count, and the share of these whose best logit is their class's."""
-        embeddings = self._domains(source_embeddings, target_embeddings).detach()
-        labels = self._labels(embeddings, self._domains(source_labels, trusted_labels), memory)
-        counts = labels != IGNORE
-        right = (self._compare(embeddings, memory)[1].argmax(1) == labels) & counts
-        accuracy = right.sum() / counts.sum().clamp_min(1)
-        return {"cells": counts.float().mean(), "accuracy": accuracy}
+        counting = prepared.counting
+        right = (prepared.logits.argmax(1) == prepared.labels) & counting
+        # Counted over all workers: they differ in how many of their cells count.
+        own = torch.stack([right.sum(), counting.sum()]).float()
+        num_right, num_counting = gather(own[None]).sum(0)
+        accuracy = num_right / num_counting.clamp_min(1)
+        return {"cells": counting.float().mean(), "accuracy": accuracy}
 
     def new_memory(self, embedding_width: int) -> Prototypes:
         return Prototypes(embedding_width)
 
     def remember(
         self,
-        source_embeddings: Float[Tensor, "B D h w"],
-        source_labels: Int64[Tensor, "B H W"],
         memory: Prototypes,
+        prepared: Cells,
+        source_embeddings: Float[Tensor, "B D h w"],
     ) -> None:
         """Adds the source's labelled cells of all workers."""
         embeddings = source_embeddings.float()
-        labels = cell_labels(source_labels, embeddings.shape[2:], self.purity)
+        labels = prepared.labels[: len(embeddings)]
         one_hot = F.one_hot(labels.clamp_max(NUM_CLASSES), NUM_CLASSES + 1)
         one_hot = one_hot[..., :NUM_CLASSES].to(embeddings)
         total, squares = (
@@ -162,19 +174,9 @@ class PrototypeContrast:
         count, total, squares = gather(rows).sum(0).split([1, width, width], 1)
         memory.add(count[:, 0], total, squares, self.momentum)
 
-    def _domains(self, source: Tensor, target: Tensor) -> Tensor:
-        return torch.cat([source, target]) if self.target else source
-
-    def _labels(self, embeddings: Tensor, labels: Tensor, memory: Prototypes) -> Tensor:
-        """Class of every cell that counts, 255 for the others."""
-        cells = cell_labels(labels, embeddings.shape[2:], self.purity)
-        known = memory.known & (memory.known.sum() > 1)  # of one class there is nothing to learn
-        known = torch.cat([known, torch.zeros_like(known[:1])])
-        return torch.where(known[cells.clamp_max(NUM_CLASSES)], cells, IGNORE)
-
-    def _compare(self, embeddings: Tensor, memory: Prototypes) -> tuple[Tensor, Tensor]:
+    def _compare(self, q: Tensor, memory: Prototypes) -> tuple[Tensor, Tensor]:
         """q.mu / t and the logits, of every cell with every class."""
-        q, t = embeddings.float(), self.temperature
+        t = self.temperature
         # The quotients are copies: `remember` writes into the memory before the backward pass.
         closeness = torch.einsum("bdhw,kd->bkhw", q, memory.mean / t)
         logits = closeness

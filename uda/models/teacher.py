@@ -1,15 +1,16 @@
 """The teacher of self-training: an exponential moving average of the student."""
 
 import copy
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from uda.distributed import average
 from uda.types import UserError
 
-BATCH_NORM_MODES = ("batch", "running", "target")
+BatchNormMode = Literal["batch", "running", "target"]
 
 
 class Teacher(nn.Module):
@@ -29,21 +30,27 @@ class Teacher(nn.Module):
       pseudo-label does then not depend on its neighbours.
     - `batch_norm="target"`: as "batch", and it keeps running statistics of its own, of the target
       batches it sees (AdaBN, Li et al., 1603.04779). Evaluated, it then normalises real images by
-      real images' statistics and not by a mixture of both domains'.
+      real images' statistics and not by a mixture of both domains'. Every worker sees other images
+      (`share_statistics`), so all of them count, but the variance is the mean of the workers' own:
+      it leaves out how far their means are apart.
     In evaluation mode the running statistics are always used.
     """
 
     def __init__(self, student: nn.Module, batch_norm: str = "batch") -> None:
         super().__init__()
-        if batch_norm not in BATCH_NORM_MODES:
-            raise UserError(
-                f"batch_norm: got {batch_norm!r}, want a known one; have {list(BATCH_NORM_MODES)}"
-            )
+        if batch_norm not in get_args(BatchNormMode):
+            have = list(get_args(BatchNormMode))
+            raise UserError(f"batch_norm: got {batch_norm!r}, want a known one; have {have}")
         self.batch_norm = batch_norm
         self.network = copy.deepcopy(student).requires_grad_(False)
         self.network.zero_grad(set_to_none=True)  # a copy of a used student carries its gradients
         self._statistics = _batch_norm_buffers(self.network)
         self.train(student.training)
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether its forward changes it: it then wants every batch, and all workers' share."""
+        return self.batch_norm == "target" and bool(self._statistics)
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
@@ -80,6 +87,16 @@ class Teacher(nn.Module):
         )
         if copied := [name for name in mine if not mine[name].is_floating_point()]:
             torch._foreach_copy_([mine[n] for n in copied], [theirs[n] for n in copied])
+
+    def share_statistics(self) -> None:
+        """Averages running statistics of its own over the workers; call it after each `update`.
+
+        Data-parallel training copies rank 0's buffers to the others before a forward, which here
+        would be the statistics of rank 0's images alone.
+        """
+        if self.keeps_statistics:
+            named = self.network.named_buffers()
+            average([b for n, b in named if n in self._statistics and b.is_floating_point()])
 
 
 def ema_decay(step: int, decay: float) -> float:
