@@ -55,7 +55,11 @@ def test_methods_of_a_setting_differ_in_what_adapts_only(setting):
             name="any",
             losses=configs[0].losses,
             levels=(),
-            augment=dataclasses.replace(config.augment, fourier=configs[0].augment.fourier),
+            augment=dataclasses.replace(
+                config.augment,
+                fourier=configs[0].augment.fourier,
+                colours=configs[0].augment.colours,
+            ),
             teacher=dataclasses.replace(config.teacher, batch_norm="batch"),
             evaluated="student",
         )

@@ -17,6 +17,7 @@ EXPERIMENTS = [*STREETS, *CAMVID, *CONTRAST, *STRENGTHS]
 # The levels are switched together, and the statistics of the target are no loss.
 ALONE = {name: {name} for name in PARTS} | {
     "target_statistics": set(),
+    "colours": set(),
     "fourier": set(),
     "adversarial": {"appearance", "features", "semantics"},
 }
@@ -42,6 +43,7 @@ def test_only_means_only(name):
     (experiment,) = [e for e in STREETS if e.name == f"only_{name}"]
     config = experiment.config(0)
     assert active(config) == ALONE[name]
+    assert (config.augment.colours.probability > 0) == (name == "colours")
     assert (config.augment.fourier.probability > 0) == (name == "fourier")
     taught = name in ("self_training", "masked", "target_statistics")
     assert config.evaluated == ("teacher" if taught else "student")
@@ -54,6 +56,7 @@ def test_without_means_all_but_one():
     assert active(by_name["without_self_training"]) == full - {"self_training"}
     assert active(by_name["without_masked"]) == full - {"masked"}
     assert active(by_name["without_adversarial"]) == full - ALONE["adversarial"]
+    assert by_name["without_colours"].augment.colours.probability == 0
     assert by_name["without_fourier"].augment.fourier.probability == 0
     assert by_name["without_rare_classes"].data.source_sampling.kind == "uniform"
 

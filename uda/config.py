@@ -13,6 +13,7 @@ from typing import Literal
 
 from uda.classes import NUM_CLASSES
 from uda.data.augment import Photometric
+from uda.data.colours import ColourTransfer
 from uda.data.crop import CropConfig
 from uda.data.fourier import Fourier
 from uda.data.masking import BlockMask
@@ -39,10 +40,12 @@ class DataConfig:
 class AugmentConfig:
     """What happens to images before the student sees them.
 
-    `fourier` changes the source images wherever they are used, then `source` and `mixed` the
-    colours of the source and of the class-mixed images; `masked` is for masked target images.
+    `colours` and `fourier` give source images, wherever they are used, the look of a target image;
+    then `source` and `mixed` change the colours of the source and of the class-mixed images;
+    `masked` and `mask` are for masked target images.
     """
 
+    colours: ColourTransfer = field(default_factory=ColourTransfer)
     fourier: Fourier = field(default_factory=Fourier)
     source: Photometric = field(default_factory=Photometric)
     mixed: Photometric = field(default_factory=Photometric)

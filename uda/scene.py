@@ -47,12 +47,14 @@ class Scene:
 
     @cached_property
     def source_colours(self) -> Float[Tensor, "B 3 H W"]:
-        """Source images, values 0 to 1, some with the amplitudes of a target image."""
+        """Source images, values 0 to 1, some with the look of a target image."""
         images = _unit(self._batch.source.images)
-        fourier = self._config.augment.fourier
-        if not fourier.probability:
-            return images
-        return fourier(images, self.target_colours, self._generators("fourier"))
+        augment = self._config.augment
+        if augment.colours.probability:
+            images = augment.colours(images, self.target_colours, self._generators("colours"))
+        if augment.fourier.probability:
+            images = augment.fourier(images, self.target_colours, self._generators("fourier"))
+        return images
 
     @cached_property
     def target_colours(self) -> Float[Tensor, "B 3 H W"]:

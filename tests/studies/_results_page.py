@@ -15,6 +15,7 @@ from tests.studies.ablation import CAMVID, PARTS, STREETS, WITHOUT
 
 TITLES = {
     "target_statistics": "BatchNorm statistics of the target (AdaBN), EMA weights",
+    "colours": "colour transfer (Reinhard, Pitie)",
     "fourier": "Fourier amplitude exchange (FDA)",
     "self_training": "self-training on class-mixed images (DACS), teacher with AdaBN",
     "masked": "masked image consistency (MIC), teacher with AdaBN",

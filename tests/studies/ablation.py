@@ -31,6 +31,7 @@ LEVELS: dict[str, float] = {"appearance": 1e-3, "features": 1e-3, "semantics": 1
 TEACHERS_PUPILS = ("self_training", "masked")  # a teacher teaches them, so it is scored
 PARTS: dict[str, Changes] = {
     "target_statistics": TEACHER,
+    "colours": {"augment.colours.probability": 0.5},
     "fourier": {"augment.fourier.probability": 0.5},
     **{name: {WEIGHT.format(name): LOSSES[name], **TEACHER} for name in TEACHERS_PUPILS},
     "adversarial": {f"levels.{name}.weight.value": value for name, value in LEVELS.items()},
@@ -40,6 +41,7 @@ PARTS: dict[str, Changes] = {
 ALL_OFF: Changes = {
     **{WEIGHT.format(name): 0.0 for name in LOSSES},
     **{f"levels.{name}.weight.value": 0.0 for name in LEVELS},
+    "augment.colours.probability": 0.0,
     "augment.fourier.probability": 0.0,
     "evaluated": "student",
     "teacher.batch_norm": "batch",
@@ -47,6 +49,7 @@ ALL_OFF: Changes = {
 # What is in `full`, and so can be left out of it.
 WITHOUT: dict[str, Changes] = {
     "target_statistics": {"teacher.batch_norm": "batch"},
+    "colours": {"augment.colours.probability": 0.0},
     "fourier": {"augment.fourier.probability": 0.0},
     "self_training": {WEIGHT.format("self_training"): 0.0},
     "masked": {WEIGHT.format("masked"): 0.0},

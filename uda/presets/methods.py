@@ -28,10 +28,8 @@ def source_only(config: Config) -> Config:
 
 
 def adversarial(config: Config) -> Config:
-    """Appearance, features and semantics at once: amplitudes exchanged, three discriminators."""
-    return dataclasses.replace(
-        _exchange_amplitudes(config), losses=(Supervised(),), levels=_levels(config)
-    )
+    """Appearance, features and semantics at once: looks exchanged, three discriminators."""
+    return dataclasses.replace(_take_looks(config), losses=(Supervised(),), levels=_levels(config))
 
 
 def contrastive(config: Config) -> Config:
@@ -48,7 +46,7 @@ def self_training(config: Config) -> Config:
 
 def full(config: Config) -> Config:
     """Every part there is; those that did not earn their place are there with strength 0."""
-    config = _score_teacher(_exchange_amplitudes(config))
+    config = _score_teacher(_take_looks(config))
     return dataclasses.replace(
         config,
         losses=(

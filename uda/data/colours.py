@@ -1,0 +1,71 @@
+"""Colour transfer: the source's content in the target's colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_FLOOR = 1e-4  # of a variance, values 0 to 1: a grey or a constant image has a colour axis of zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourTransfer:
+    """Gives source images the mean and covariance of a target image's colours.
+
+    The linear map of colours that carries one Gaussian into the other at the smallest cost (Pitie
+    and Kokaram, CVMP 2007, eq. 13); the idea of Reinhard et al., Color Transfer between Images,
+    2001. It moves exposure, white balance, contrast and saturation, and no edge.
+
+    - `probability`: share of the source images that take over a target image's colours.
+    """
+
+    probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability: got {self.probability}, want 0 to 1")
+
+    def __call__(
+        self,
+        source: Float[Tensor, "B 3 H W"],
+        target: Float[Tensor, "B 3 H W"],
+        generators: Sequence[np.random.Generator],
+    ) -> Float[Tensor, "B 3 H W"]:
+        """Source images (values 0 to 1) of which some have the colours of the image beside them."""
+        chosen = [generator.random() < self.probability for generator in generators]
+        if not any(chosen):  # known without asking the device
+            return source
+        mask = torch.tensor(chosen).to(source.device, non_blocking=True)
+        return torch.where(mask[:, None, None, None], transfer_colours(source, target), source)
+
+
+def transfer_colours(
+    source: Float[Tensor, "B 3 H W"], target: Float[Tensor, "B 3 H W"]
+) -> Float[Tensor, "B 3 H W"]:
+    """T (x - mean_s) + mean_t with T = S^-1/2 (S^1/2 C S^1/2)^1/2 S^-1/2, S and C covariances."""
+    own_mean, own = _moments(source)
+    other_mean, other = _moments(target)
+    root, inverse_root = _roots(own)
+    middle, _ = _roots(root @ other @ root)
+    matrix = inverse_root @ middle @ inverse_root
+    centred = source.flatten(2) - own_mean
+    return (matrix @ centred + other_mean).clamp(0, 1).view_as(source)
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (B, 3, 1) and covariances (B, 3, 3) of the colours of each image."""
+    pixels = images.flatten(2)
+    mean = pixels.mean(2, keepdim=True)
+    centred = pixels - mean
+    covariance = centred @ centred.mT / pixels.shape[2]
+    return mean, covariance + _FLOOR * torch.eye(3, dtype=images.dtype, device=images.device)
+
+
+def _roots(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Square roots of symmetric positive matrices (B, 3, 3), and the roots' inverses."""
+    values, vectors = torch.linalg.eigh(matrices)
+    roots = values.clamp_min(1e-12).sqrt()
+    return vectors * roots[:, None] @ vectors.mT, vectors / roots[:, None] @ vectors.mT
