@@ -118,10 +118,17 @@ def _late(config: Config, value: float) -> Schedule:
     return Schedule(value=value, start=config.steps // 4)
 
 
-def _exchange_amplitudes(config: Config) -> Config:
-    """Half of the source images look like a target image; the other half keeps its labels' look."""
-    fourier = dataclasses.replace(config.augment.fourier, probability=0.5)
-    return dataclasses.replace(config, augment=dataclasses.replace(config.augment, fourier=fourier))
+def _take_looks(config: Config) -> Config:
+    """Half of the source images take a target image's colours, half its lowest frequencies.
+
+    Independently of each other: a quarter of the images stays as it is.
+    """
+    augment = dataclasses.replace(
+        config.augment,
+        colours=dataclasses.replace(config.augment.colours, probability=0.5),
+        fourier=dataclasses.replace(config.augment.fourier, probability=0.5),
+    )
+    return dataclasses.replace(config, augment=augment)
 
 
 def _score_teacher(config: Config) -> Config:
