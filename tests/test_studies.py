@@ -12,6 +12,7 @@ from tests.studies.contrast import CONTRAST
 from tests.studies.strengths import STRENGTHS
 from uda.config import Config
 from uda.report import write_json
+from uda.tree import to_plain
 
 EXPERIMENTS = [*STREETS, *CAMVID, *CONTRAST, *STRENGTHS]
 # The levels are switched together, and the statistics of the target are no loss.
@@ -75,7 +76,7 @@ def kept(tmp_path, monkeypatch):
 
 
 def write(folder, experiment: Experiment, seed: int, miou: float) -> None:
-    values = {"digest": experiment.config(seed).digest(), "miou": miou}
+    values = {"config": to_plain(experiment.config(seed)), "miou": miou}
     write_json(folder / experiment.file(seed), values)
 
 
@@ -86,6 +87,21 @@ def test_a_record_counts_for_its_own_configuration_alone(kept):
     assert record_of(experiment, 1, (kept,))["miou"] == 0.5
     assert record_of(experiment, 2, (kept,)) is None
     assert record_of(other, 1, (kept,)) is None
+
+
+def test_a_record_outlives_what_came_to_the_config_since(kept):
+    experiment = Experiment(name="x", preset="demo_full")
+    write(kept, experiment, 0, 0.5)
+    file = kept / experiment.file(0)
+    record = json.loads(file.read_text())
+    del record["config"]["losses"]["entropy"], record["config"]["augment"]["colours"]
+    without = Experiment(name="x", preset="demo_full", changes={"augment.colours.probability": 0.0})
+    write_json(file, record)
+    assert record_of(without, 0, (kept,)) is not None
+    assert record_of(experiment, 0, (kept,)) is None, "colours are on in it"
+    record["config"]["augment"]["unheard"] = 1
+    write_json(file, record)
+    assert record_of(without, 0, (kept,)) is None
 
 
 def test_means_deviations_and_gaps(kept):

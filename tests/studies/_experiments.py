@@ -11,7 +11,8 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from uda.checkpoint import step_folder
 from uda.config import Config
 from uda.presets import preset
 from uda.report import write_json
-from uda.tree import override
+from uda.tree import from_plain, override, to_plain
+from uda.types import UserError
 
 KEPT = Path("docs/results/adaptation")
 FOLDER = STUDIES / "adaptation"
@@ -70,13 +72,26 @@ class Experiment:
 def record_of(
     experiment: Experiment, seed: int, folders: Sequence[Path] = (KEPT, NEW)
 ) -> dict[str, Any] | None:
-    """The record of a run of exactly this configuration, if there is one."""
-    digest = experiment.config(seed).digest()
+    """The record of a run that learned exactly what this one would, if there is one."""
+    wanted = science(experiment.config(seed))
     for folder in folders:
         file = folder / experiment.file(seed)
-        if file.exists() and (record := json.loads(file.read_text()))["digest"] == digest:
-            return record
+        if file.exists():
+            record = json.loads(file.read_text())
+            with suppress(UserError):  # of a time when there were other settings
+                if science(from_plain(Config, record["config"])) == wanted:
+                    return record
     return None
+
+
+def science(config: Config) -> str:
+    """Names what is learned, whatever is listed and off, and whatever came to the config since."""
+    return replace(
+        config,
+        name="any",
+        losses=tuple(loss for loss in config.losses if not loss.weight.is_off),
+        levels=tuple(level for level in config.levels if not level.weight.is_off),
+    ).digest()
 
 
 def main(module: str, experiments: Sequence[Experiment], description: str) -> None:
@@ -138,7 +153,6 @@ def run(
         "is_oracle": experiment.is_oracle,
         "preset": experiment.preset,
         "changes": experiment.changes,
-        "digest": config.digest(),
         "steps": config.steps,
         "miou": scores["miou"],
         "iou": scores["iou"],
@@ -147,6 +161,7 @@ def run(
         "commit": COMMIT,
         "changed_since_commit": CHANGED,
         "machine": machine(device),
+        "config": {k: v for k, v in to_plain(config).items() if k not in ("runtime", "ingest")},
     }
     write_json(NEW / experiment.file(seed), record)
     print(f"{experiment.name} {seed}: {100 * scores['miou']:.2f}", flush=True)
