@@ -1,10 +1,13 @@
 """Studies say what they run, run it once, and turn records into the tables they claim to be."""
 
+import dataclasses
 import json
+import math
+from pathlib import Path
 
 import pytest
 
-from tests.studies import _experiments, _results
+from tests.studies import _experiments, _results, _runner
 from tests.studies._experiments import Experiment, record_of
 from tests.studies._results import closed, mean, score
 from tests.studies.ablation import CAMVID, PARTS, START, STREETS
@@ -12,7 +15,6 @@ from tests.studies.contrast import CONTRAST
 from tests.studies.strengths import STRENGTHS
 from uda.config import Config
 from uda.report import write_json
-from uda.tree import to_plain
 
 EXPERIMENTS = [*STREETS, *CAMVID, *CONTRAST, *STRENGTHS]
 # The levels are switched together, and the statistics of the target are no loss.
@@ -76,7 +78,7 @@ def kept(tmp_path, monkeypatch):
 
 
 def write(folder, experiment: Experiment, seed: int, miou: float) -> None:
-    values = {"config": to_plain(experiment.config(seed)), "miou": miou}
+    values = {**experiment.plain(seed), "miou": miou}
     write_json(folder / experiment.file(seed), values)
 
 
@@ -102,6 +104,45 @@ def test_a_record_outlives_what_came_to_the_config_since(kept):
     record["config"]["augment"]["unheard"] = 1
     write_json(file, record)
     assert record_of(without, 0, (kept,)) is None
+
+
+def test_a_record_is_that_of_its_start_too(kept, monkeypatch):
+    first = Experiment(name="first", preset="demo_source_only")
+    other = Experiment(name="first", preset="demo_source_only", changes={"steps": 7})
+    going_on, from_other = (Experiment(name="x", preset="demo", start=s) for s in (first, other))
+    write(kept, going_on, 0, 0.5)
+    assert record_of(from_other, 0, (kept,)) is None
+    monkeypatch.setattr(_experiments, "FOLDER", kept / "elsewhere")
+    assert record_of(going_on, 0, (kept,)) is not None, "wherever the network lies"
+
+
+@dataclasses.dataclass
+class Log:
+    """What stands in for training: a file of the runs in order, and a run that fails."""
+
+    file: Path
+
+    def carry_out(self, run, place):
+        experiment, seed = run
+        if experiment.name == "broken":
+            raise ValueError("broken on purpose")
+        with self.file.open("a") as file:
+            file.write(f"{experiment.name} {seed}\n")
+
+
+@pytest.mark.slow
+def test_runs_in_processes_wait_for_their_start_and_survive_a_failure(tmp_path, monkeypatch):
+    log = Log(tmp_path / "log")
+    monkeypatch.setattr(_runner, "carry_out", log.carry_out)
+    start = Experiment(name="start", preset="demo")
+    pupils = [Experiment(name=f"x{i}", preset="demo", start=start) for i in range(3)]
+    runs = [*((p, 1) for p in pupils), (start, 1), (Experiment(name="broken", preset="demo"), 1)]
+    place = _runner.Place(command="make", device="cpu")
+    with pytest.raises(SystemExit, match="1 runs failed: broken 1"):
+        _runner._in_processes(runs, place, 2, math.inf)
+    lines = log.file.read_text().splitlines()
+    assert lines[0] == "start 1"
+    assert sorted(lines[1:]) == ["x0 1", "x1 1", "x2 1"]
 
 
 def test_means_deviations_and_gaps(kept):

@@ -7,7 +7,8 @@ them (`make docs`). On a GPU: ARGS="--device cuda --jobs 12".
 
 from typing import Any
 
-from tests.studies._experiments import Experiment, main
+from tests.studies._experiments import Experiment
+from tests.studies._runner import main
 
 Changes = dict[str, Any]
 WEIGHT = "losses.{}.weight.value"

@@ -7,7 +7,7 @@ within the whole.
 
 from typing import Any
 
-from tests.studies._experiments import main
+from tests.studies._runner import main
 from tests.studies.ablation import STREETS, going_on
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,8 @@ CamVid was chosen with their labels.
 
 from typing import Any
 
-from tests.studies._experiments import Experiment, main
+from tests.studies._experiments import Experiment
+from tests.studies._runner import main
 from tests.studies.ablation import ALL_OFF, PARTS
 
 SMALL: dict[str, Any] = {"batch_size": 4, "data.crop.width": 128}
