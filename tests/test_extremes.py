@@ -15,6 +15,8 @@ from uda.task import AdaptationTask
 from uda.types import Batch, Labelled, Unlabelled
 
 CONFIGS = {method: tiny_preset(method) for method in METHODS} | {"every part": every_part()}
+# Every part together is of the fast tier, and the methods one by one of the slow one.
+NAMES = ["every part", *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS)]
 STEPS = 3  # the memories of the first are read by the second
 
 
@@ -52,7 +54,7 @@ EDGES = (all_ignored, one_class, one_image_ignored, one_image, black)
 
 
 @pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.__name__)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_everything_stays_finite(name, edge):
     config = CONFIGS[name]
     if edge is one_image:

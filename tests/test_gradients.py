@@ -51,6 +51,7 @@ def parts_with_gradient(module: torch.nn.Module) -> set[str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*LOSSES, *LEVELS])
 def test_a_term_reaches_its_part_of_the_student_and_nothing_else(name):
     config = alone(name)

@@ -21,7 +21,15 @@ def test_name_is_its_key_and_every_call_gives_an_equal_tree(name):
 DISTINCT = {dataclasses.replace(preset(name), name="any"): name for name in PRESETS}
 
 
-@pytest.mark.parametrize("name", DISTINCT.values())
+# The small settings share a network, so one of them stands for all in the fast tier.
+QUICK = ("demo", "gta5_to_cityscapes")
+STEPS = [
+    pytest.param(name, marks=() if name.startswith(QUICK) else pytest.mark.slow)
+    for name in DISTINCT.values()
+]
+
+
+@pytest.mark.parametrize("name", STEPS)
 def test_a_training_step_fits_together(name):
     preflight(preset(name))
 
