@@ -87,7 +87,7 @@ def assert_learned_alike(config: Config, run: Path, other: Path) -> None:
     of it.
     """
     start = TrainState(config, torch.device("cpu"))
-    start.task.start_teacher()
+    start.task.start_copies()
     begun = state_tensors(start)
     learned, wanted = (loaded_tensors(config, checkpoints(each)[-1]) for each in (run, other))
     assert learned.keys() == wanted.keys()
