@@ -69,6 +69,22 @@ def test_an_image_is_changed_alike_whatever_its_neighbours():
         torch.testing.assert_close(part, whole[i : i + 1])
 
 
+def test_what_is_not_a_number_stays_in_its_image():
+    source = images(9)
+    source[0, 1, 2, 3] = torch.nan
+    moved = transfer_colours(source, images(10))
+    assert moved[0].isnan().any()
+    assert moved[1].isfinite().all()
+
+
+def test_single_precision_is_close_to_double_for_strong_and_for_flat_colours():
+    for spread in (0.3, 0.001):
+        source, target = images(11, spread), images(12)
+        exact = transfer_colours(source, target)
+        close = transfer_colours(source.float(), target.float())
+        torch.testing.assert_close(close.double(), exact, rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
 def test_a_probability_is_one(probability):
     with pytest.raises(ValueError, match="probability: got"):
