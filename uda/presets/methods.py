@@ -45,7 +45,7 @@ def self_training(config: Config) -> Config:
 
 
 def full(config: Config) -> Config:
-    """Every part there is; those that did not earn their place are there with strength 0."""
+    """The three methods above together, and every other part at strength 0, to be switched on."""
     config = _score_teacher(_take_looks(config))
     return dataclasses.replace(
         config,

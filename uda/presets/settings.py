@@ -43,7 +43,7 @@ def streets() -> Config:
     return dataclasses.replace(
         demo(),
         name="streets",
-        steps=500,  # the oracle's loss is flat by then
+        steps=500,  # a start; studies go on from the network that these steps give
         batch_size=8,  # costs a GPU little more than 4: it waits for the next kernel, not for this
         data=DataConfig(
             crop=CropConfig(height=128, width=256, scale=(0.75, 1.5)),
