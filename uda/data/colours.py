@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from uda.data.exchange import check_probability, exchange_some
+
 # The smallest eigenvalue more than doubles in each: enough for a ratio of a million, and five more.
 _ITERATIONS = 22
 _FLOOR = 1e-4  # of a variance, values 0 to 1: a grey or a constant image has a colour axis of zero
@@ -27,8 +29,7 @@ class ColourTransfer:
     probability: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability: got {self.probability}, want 0 to 1")
+        check_probability(self.probability)
 
     def __call__(
         self,
@@ -37,11 +38,7 @@ class ColourTransfer:
         generators: Sequence[np.random.Generator],
     ) -> Float[Tensor, "B 3 H W"]:
         """Source images (values 0 to 1) of which some have the colours of the image beside them."""
-        chosen = [generator.random() < self.probability for generator in generators]
-        if not any(chosen):  # known without asking the device
-            return source
-        mask = torch.tensor(chosen).to(source.device, non_blocking=True)
-        return torch.where(mask[:, None, None, None], transfer_colours(source, target), source)
+        return exchange_some(self.probability, transfer_colours, source, target, generators)
 
 
 def transfer_colours(

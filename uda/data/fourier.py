@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from uda.data.exchange import check_probability, exchange_some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +27,7 @@ class Fourier:
     beta: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability: got {self.probability}, want 0 to 1")
+        check_probability(self.probability)
         if not 0 <= self.beta <= 0.5:
             raise ValueError(f"beta: got {self.beta}, want 0 to 0.5")
 
@@ -36,13 +38,8 @@ class Fourier:
         generators: Sequence[np.random.Generator],
     ) -> Float[Tensor, "B 3 H W"]:
         """Source images (values 0 to 1) of which some look like the target image beside them."""
-        chosen = [generator.random() < self.probability for generator in generators]
-        if not any(chosen):  # known without asking the device
-            return source
-        mask = torch.tensor(chosen).to(source.device, non_blocking=True)
-        return torch.where(
-            mask[:, None, None, None], exchange_amplitudes(source, target, self.beta), source
-        )
+        change = partial(exchange_amplitudes, beta=self.beta)
+        return exchange_some(self.probability, change, source, target, generators)
 
 
 def exchange_amplitudes(

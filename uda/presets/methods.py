@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 from uda.config import Config
 from uda.losses.adversarial import Level
@@ -81,35 +82,13 @@ RECOMMENDED = "self_training"
 
 def _levels(config: Config) -> tuple[Level, ...]:
     """All of them fade: what they align blindly at first would later pull classes together."""
-
-    def fading(value: float) -> Schedule:
-        return Schedule(value=value, ramp=config.steps // 10, decay="linear", stop=config.steps)
-
+    fading = Schedule(value=1e-3, ramp=config.steps // 10, decay="linear", stop=config.steps)
     # The published 64 for decoders of 256 channels; small networks are told by small ones.
-    width = config.model.decoder_channels // 4
+    level = partial(Level, weight=fading, width=config.model.decoder_channels // 4)
     return (
-        Level(
-            name="appearance",
-            reads="layer1",
-            sees="statistics",
-            width=width,
-            weight=fading(1e-3),
-        ),
-        Level(
-            name="features",
-            reads="aspp",
-            sees="plain",
-            conditional=True,
-            width=width,
-            weight=fading(1e-3),
-        ),
-        Level(
-            name="semantics",
-            reads="output",
-            sees="softmax",
-            width=width,
-            weight=fading(1e-3),
-        ),
+        level(name="appearance", reads="layer1", sees="statistics"),
+        level(name="features", reads="aspp", sees="plain", conditional=True),
+        level(name="semantics", reads="output", sees="softmax"),
     )
 
 
