@@ -34,11 +34,8 @@ def active(config: Config) -> set[str]:
 
 def test_experiments_have_names_and_configurations_of_their_own():
     assert len({e.name for e in EXPERIMENTS}) == len(EXPERIMENTS)
-    same_but_for_the_data = {"oracle": "source_only", "camvid_oracle": "camvid_source_only"}
-    digests = {
-        e.config(0).digest(): e.name for e in EXPERIMENTS if e.name not in same_but_for_the_data
-    }
-    assert len(digests) == len(EXPERIMENTS) - len(same_but_for_the_data)
+    runs = {(e.config(0).digest(), e.setting, e.is_oracle) for e in EXPERIMENTS}
+    assert len(runs) == len(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -10,9 +10,9 @@ SIZE = (256, 128)
 CAMVID_SIZE = (240, 180)  # half of CamVid's 480x360
 NUM_TRAIN, NUM_TEST = 1200, 200
 
-# Looks of the streets, source -> target. In `reverse` strengths were chosen: the labels of rendered
-# streets are ours, and those of what is reported stay unseen.
-LOOKS = {"streets": ("game", "camera"), "reverse": ("camera", "game")}
+# Looks of the streets, source -> target. At `dusk` strengths were chosen: its labels may be looked
+# at, those of what is reported may not.
+LOOKS = {"streets": ("game", "camera"), "dusk": ("game", "dusk")}
 SETTINGS = (*LOOKS, "camvid")
 
 

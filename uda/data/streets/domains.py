@@ -200,5 +200,3 @@ CAMERA = Domain(
     ),
 )
 # fmt: on
-
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GAME, CAMERA)}
