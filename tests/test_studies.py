@@ -54,7 +54,7 @@ def test_without_means_all_but_one():
     full = active(by_name["full"])
     assert active(by_name["without_contrastive"]) == full - {"contrastive"}
     assert active(by_name["without_self_training"]) == full - {"self_training"}
-    assert active(by_name["without_masked"]) == full - {"masked"}
+    assert active(by_name["with_masked"]) == full | {"masked"}
     assert active(by_name["without_adversarial"]) == full - ALONE["adversarial"]
     assert by_name["without_colours"].augment.colours.probability == 0
     assert by_name["without_fourier"].augment.fourier.probability == 0

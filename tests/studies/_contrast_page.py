@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.studies._results import Runs, closed, mean, provenance, records, score, table
+from tests.studies._results import Runs, closed, gain, provenance, records, score, table
 from tests.studies.ablation import STREETS
 from tests.studies.contrast import BASE, CONTRAST
 
@@ -20,7 +20,7 @@ TITLES = {
     "jensen_shannon": "Jensen-Shannon",
     "regression": "similarity regression instead of SupCon",
     "mean_pooling": "plain mean of the embeddings instead of class-aware pooling",
-    "strong": "five times the weight",
+    "weak": "a tenth of the weight",
 }
 
 
@@ -64,12 +64,11 @@ def _pairs(record: dict) -> str:
 
 
 def _choices(runs: Runs) -> str:
-    low = mean(runs, "source_only")
     rows = [["source-only: no contrast", score(runs, "source_only"), "", ""]]
     for name, title in TITLES.items():
         if (key := f"contrast_{name}") in runs:
-            gap = f"{closed(runs, key, 'source_only', 'oracle'):.0f}" if "oracle" in runs else ""
-            rows.append([title, score(runs, key), f"{mean(runs, key) - low:+.1f}", gap])
+            share = f"{closed(runs, key, 'source_only', 'oracle'):.0f}" if "oracle" in runs else ""
+            rows.append([title, score(runs, key), f"{gain(runs, key, 'source_only'):+.1f}", share])
     return "\n\n".join([
         "Rendered streets, game -> camera; the source's labels and the contrast, nothing else; one "
         "choice changed at a time, thresholds of the similarities at matching quantiles.",
@@ -79,7 +78,7 @@ def _choices(runs: Runs) -> str:
 
 
 def _within(runs: Runs) -> str:
-    change = mean(runs, "full") - mean(runs, "without_contrastive")
+    change = gain(runs, "full", "without_contrastive")
     return (
         f"`full` reaches {score(runs, 'full')}, and without the contrast "
         f"{score(runs, 'without_contrastive')}: it is worth {change:+.1f} points there."

@@ -24,13 +24,24 @@ def records(experiments: Iterable[Experiment]) -> Runs:
 
 def mean(runs: Runs, name: str) -> float:
     """Mean mIoU in per cent."""
-    return statistics.mean(100 * record["miou"] for record in runs[name])
+    return statistics.mean(_by_seed(runs, name).values())
+
+
+def gain(runs: Runs, name: str, over: str) -> float:
+    """Points of mIoU, over the seeds that both have run: seeds differ by more than parts do."""
+    ours, theirs = _by_seed(runs, name), _by_seed(runs, over)
+    return statistics.mean(ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys())
 
 
 def closed(runs: Runs, name: str, baseline: str, oracle: str) -> float:
-    """Share of the gap between baseline and oracle that is closed, in per cent."""
-    low, high = mean(runs, baseline), mean(runs, oracle)
-    return 100 * (mean(runs, name) - low) / (high - low)
+    """Share of the gap between baseline and oracle that is closed, in per cent, on common seeds."""
+    seeds = set.intersection(*(set(_by_seed(runs, n)) for n in (name, baseline, oracle)))
+    alike = {n: [r for r in runs[n] if r["seed"] in seeds] for n in (name, baseline, oracle)}
+    return 100 * gain(alike, name, baseline) / gain(alike, oracle, baseline)
+
+
+def _by_seed(runs: Runs, name: str) -> dict[int, float]:
+    return {record["seed"]: 100 * record["miou"] for record in runs[name]}
 
 
 def score(runs: Runs, name: str) -> str:

@@ -4,14 +4,14 @@ from tests.studies._results import (
     SEEDS,
     Runs,
     closed,
-    mean,
+    gain,
     per_class,
     provenance,
     records,
     score,
     table,
 )
-from tests.studies.ablation import CAMVID, PARTS, STREETS, WITHOUT
+from tests.studies.ablation import CAMVID, PARTS, STREETS, WITH, WITHOUT
 
 TITLES = {
     "target_statistics": "BatchNorm statistics of the target (AdaBN), EMA weights",
@@ -57,32 +57,34 @@ def _introduction() -> str:
 
 
 def _streets(runs: Runs) -> str:
-    low = mean(runs, "source_only")
     alone = [n for n in PARTS if f"only_{n}" in runs]
-    alone.sort(key=lambda n: mean(runs, f"only_{n}"))
-    without = [n for n in WITHOUT if f"without_{n}" in runs]
-    without.sort(key=lambda n: mean(runs, f"without_{n}"))
-    whole = mean(runs, "full")
+    alone.sort(key=lambda n: gain(runs, f"only_{n}", "source_only"))
     rows = [["source-only", score(runs, "source_only"), "", "0"]]
-    for name in alone:
-        key = f"only_{name}"
-        rows.append([f"+ {TITLES[name]}", score(runs, key), f"{mean(runs, key) - low:+.1f}",
-                     f"{closed(runs, key, 'source_only', 'oracle'):.0f}"])  # fmt: skip
-    rows.append(["**full**", f"**{score(runs, 'full')}**", f"{whole - low:+.1f}",
-                 f"**{closed(runs, 'full', 'source_only', 'oracle'):.0f}**"])  # fmt: skip
-    rows.append(["oracle", score(runs, "oracle"), f"{mean(runs, 'oracle') - low:+.1f}", "100"])
-    lost = [
-        [f"full without {TITLES[n]}", score(runs, f"without_{n}"),
-         f"{mean(runs, f'without_{n}') - whole:+.1f}"]
-        for n in without
-    ]  # fmt: skip
+    rows += [_gained(runs, f"only_{n}", f"+ {TITLES[n]}") for n in alone]
+    rows.append(_gained(runs, "full", "**full**"))
+    rows.append(_gained(runs, "oracle", "oracle"))
+    changed = {
+        **{f"without_{n}": f"full without {TITLES[n]}" for n in WITHOUT},
+        **{f"with_{n}": f"full with {TITLES[n]}" for n in WITH},
+    }
+    changed = {key: title for key, title in changed.items() if key in runs}
+    changes = [[t, score(runs, k), f"{gain(runs, k, 'full'):+.1f}"] for k, t in changed.items()]
+    changes.sort(key=lambda row: float(row[2]))
     classes = {"source_only": "source-only", "full": "full", "oracle": "oracle"}
     return "\n\n".join([
+        "Gains and changes are of the same seeds.",
         table("each part alone | mIoU | gain | gap closed, %", rows),
-        table("full less one part | mIoU | change", lost),
+        table("full, one part changed | mIoU | change", changes),
         per_class(runs, classes),
         provenance(runs),
     ])  # fmt: skip
+
+
+def _gained(
+    runs: Runs, name: str, title: str, low: str = "source_only", high: str = "oracle"
+) -> list[str]:
+    share = f"{closed(runs, name, low, high):.0f}"
+    return [title, score(runs, name), f"{gain(runs, name, low):+.1f}", share]
 
 
 def _camvid(runs: Runs) -> str:
@@ -94,11 +96,7 @@ def _camvid(runs: Runs) -> str:
     }
     names = {name: title for name, title in names.items() if name in runs}
     ends = ("camvid_source_only", "camvid_oracle")
-    rows = [
-        [title, score(runs, n), f"{mean(runs, n) - mean(runs, ends[0]):+.1f}",
-         f"{closed(runs, n, *ends):.0f}"]
-        for n, title in names.items()
-    ]  # fmt: skip
+    rows = [_gained(runs, name, title, *ends) for name, title in names.items()]
     return "\n\n".join([
         table("11 classes | mIoU | gain | gap closed, %", rows),
         per_class(runs, names),

@@ -18,7 +18,7 @@ TEACHER = {"evaluated": "teacher", "teacher.batch_norm": "target"}
 LOSSES: dict[str, float] = {
     "self_training": 1.0,
     "masked": 1.0,
-    "contrastive": 0.1,
+    "contrastive": 1.0,
     "prototype_contrast": 0.1,
     "pixel_contrast": 0.1,
     "feature_distance": 0.005,
@@ -28,11 +28,11 @@ LOSSES: dict[str, float] = {
     "boundary": 0.5,
     "affinity": 0.1,
 }
-LEVELS: dict[str, float] = {"appearance": 1e-3, "features": 1e-3, "semantics": 1e-3}
+LEVELS: dict[str, float] = dict.fromkeys(("appearance", "features", "semantics"), 0.02)
 TEACHERS_PUPILS = ("self_training", "masked")  # a teacher teaches them, so it is scored
 PARTS: dict[str, Changes] = {
     "target_statistics": TEACHER,
-    "colours": {"augment.colours.probability": 0.5},
+    "colours": {"augment.colours.probability": 1.0},
     "fourier": {"augment.fourier.probability": 0.5},
     **{name: {WEIGHT.format(name): LOSSES[name], **TEACHER} for name in TEACHERS_PUPILS},
     "adversarial": {f"levels.{name}.weight.value": value for name, value in LEVELS.items()},
@@ -51,32 +51,44 @@ ALL_OFF: Changes = {
 WITHOUT: dict[str, Changes] = {
     "target_statistics": {"teacher.batch_norm": "batch"},
     "colours": {"augment.colours.probability": 0.0},
-    "fourier": {"augment.fourier.probability": 0.0},
     "self_training": {WEIGHT.format("self_training"): 0.0},
-    "masked": {WEIGHT.format("masked"): 0.0},
     "contrastive": {WEIGHT.format("contrastive"): 0.0},
     "adversarial": {f"levels.{name}.weight.value": 0.0 for name in LEVELS},
     "rare_classes": {"data.source_sampling.kind": "uniform"},
 }
 
-# All go on from the same network, at a quarter of its rate: a teacher that begins with ImageNet's
-# weights would have nothing to teach.
+# What was left out of `full`, put back into it.
+WITH: dict[str, Changes] = {
+    "fourier": {"augment.fourier.probability": 0.5},
+    "masked": {WEIGHT.format("masked"): LOSSES["masked"]},
+}
+
+# All go on from the same network, CamVid's too, at a quarter of its rate: a teacher that begins
+# with ImageNet's weights would have nothing to teach.
 START = Experiment(name="start", preset="streets_source_only")
 ADAPT: Changes = {"steps": 250, "optim.lr": 5e-4}
 
 
 def going_on(
-    name: str, method: str, changes: Changes | None = None, *, is_oracle: bool = False
+    name: str,
+    method: str,
+    changes: Changes | None = None,
+    *,
+    setting: str = "streets",
+    is_oracle: bool = False,
 ) -> Experiment:
     """The method of a preset and changes to it, from the common start."""
     return Experiment(
         name=name,
-        preset=f"streets_{method}",
+        preset=f"{_PRESETS[setting]}_{method}",
         changes={**ADAPT, **(changes or {})},
+        setting=setting,
         is_oracle=is_oracle,
         start=START,
     )
 
+
+_PRESETS = {"streets": "streets", "dusk": "streets", "camvid": "street_to_camvid"}
 
 STREETS = [
     going_on("source_only", "source_only"),
@@ -84,20 +96,14 @@ STREETS = [
     going_on("full", "full"),
     going_on("self_training", "self_training"),
     *(going_on(f"without_{name}", "full", changes) for name, changes in WITHOUT.items()),
+    *(going_on(f"with_{name}", "full", changes) for name, changes in WITH.items()),
     *(going_on(f"only_{name}", "full", {**ALL_OFF, **on}) for name, on in PARTS.items()),
 ]
 CAMVID = [
-    Experiment(name="camvid_source_only", setting="camvid", preset="street_to_camvid_source_only"),
-    Experiment(
-        name="camvid_oracle",
-        setting="camvid",
-        preset="street_to_camvid_source_only",
-        is_oracle=True,
-    ),
-    Experiment(
-        name="camvid_self_training", setting="camvid", preset="street_to_camvid_self_training"
-    ),
-    Experiment(name="camvid_full", setting="camvid", preset="street_to_camvid_full"),
+    going_on("camvid_source_only", "source_only", setting="camvid"),
+    going_on("camvid_oracle", "source_only", setting="camvid", is_oracle=True),
+    going_on("camvid_self_training", "self_training", setting="camvid"),
+    going_on("camvid_full", "full", setting="camvid"),
 ]
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "jensen_shannon": {"similarity": "jensen_shannon", "positive": 0.65, "negative": 0.2},
     "regression": {"objective": "regression"},
     "mean_pooling": {"pooling": "mean"},
-    "strong": {"weight.value": 0.5},
+    "weak": {"weight.value": 0.1},
 }
 CONTRAST = [
     going_on(

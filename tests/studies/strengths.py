@@ -6,9 +6,8 @@ reported of game -> camera or of CamVid was chosen with theirs.
 
 from typing import Any
 
-from tests.studies._experiments import Experiment
 from tests.studies._runner import main
-from tests.studies.ablation import ADAPT, ALL_OFF, PARTS, START, TEACHER, WEIGHT
+from tests.studies.ablation import ALL_OFF, LEVELS, PARTS, TEACHER, WEIGHT, going_on
 
 
 def parts(*names: str) -> dict[str, Any]:
@@ -19,49 +18,41 @@ def parts(*names: str) -> dict[str, Any]:
     return changes
 
 
-ALWAYS = {"augment.colours.probability": 1.0}
-TAUGHT = {**parts("colours", "self_training"), **ALWAYS}
+HALF = {"augment.colours.probability": 0.5}
+TAUGHT = parts("colours", "self_training")
+# Rates and weights of long trainings.
+SLOW = {
+    f"levels.{name}.{path}": value
+    for name in LEVELS
+    for path, value in {"lr_factor": 1.0, "weight.value": 1e-3}.items()
+}
 CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {**ALL_OFF},
     "target_statistics": parts(),
     "fourier": parts("fourier"),
     "colours": parts("colours"),
-    "colours_and_fourier": parts("colours", "fourier"),
-    "colours_always": {**parts("colours"), **ALWAYS},
-    "self_training": parts("colours", "self_training"),
-    "self_training_pixel": {
-        **parts("colours", "self_training"),
-        "teacher.weighting": "pixel",
-    },
-    "masked": {
+    "half_colours": {**parts("colours"), **HALF},
+    "half_colours_fourier": {**parts("colours", "fourier"), **HALF},
+    "taught": TAUGHT,
+    "taught_half_colours": {**TAUGHT, **HALF},
+    "taught_half_colours_masked": {
         **parts("colours", "self_training", "masked"),
+        **HALF,
         WEIGHT.format("masked"): 0.3,
     },
-    "taught": TAUGHT,
-    "taught_contrastive": {**TAUGHT, **PARTS["contrastive"]},
-    "taught_adversarial": {**TAUGHT, **PARTS["adversarial"]},
-    "taught_both": {**TAUGHT, **PARTS["contrastive"], **PARTS["adversarial"]},
+    "colours_contrastive": parts("colours", "contrastive"),
+    "colours_weak_contrastive": {
+        **parts("colours", "contrastive"),
+        WEIGHT.format("contrastive"): 0.1,
+    },
+    "colours_adversarial": parts("colours", "adversarial"),
+    "colours_slow_adversarial": {**parts("colours", "adversarial"), **SLOW},
+    "taught_contrastive": parts("colours", "self_training", "contrastive"),
 }
 STRENGTHS = [
-    Experiment(
-        name=f"dusk_{name}",
-        setting="dusk",
-        preset="streets_full",
-        changes={**ADAPT, **changes},
-        start=START,
-    )
-    for name, changes in CHANGES.items()
+    *(going_on(f"dusk_{name}", "full", on, setting="dusk") for name, on in CHANGES.items()),
+    going_on("dusk_oracle", "source_only", setting="dusk", is_oracle=True),
 ]
-STRENGTHS.append(
-    Experiment(
-        name="dusk_oracle",
-        setting="dusk",
-        preset="streets_source_only",
-        changes=ADAPT,
-        is_oracle=True,
-        start=START,
-    )
-)
 
 if __name__ == "__main__":
     main("strengths", STRENGTHS, __doc__)
