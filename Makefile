@@ -30,8 +30,8 @@ test: test-fast ## all tests, the fast ones first
 	$(BIN)/python -m pytest -q -m 'slow or ray' $(ARGS)
 
 test-fast: $(READY) ## the tests that take less than two seconds each and start no Ray
-	@echo '== the fast tests, without Ray: a minute or two =='
-	$(BIN)/python -m pytest -q -m 'not slow and not ray' $(ARGS)
+	@echo '== the fast tests, without Ray, one process for each core: two or three minutes =='
+	$(BIN)/python -m pytest -q -n auto -m 'not slow and not ray' $(ARGS)
 
 lint: $(READY) ## style: ruff's rules and its format
 	$(BIN)/ruff check .

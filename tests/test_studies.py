@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.studies import _experiments, _results, _runner
-from tests.studies._experiments import Experiment, record_of
-from tests.studies._results import closed, mean, score
+from tests.studies._experiments import Experiment, record_of, science
+from tests.studies._results import closed, gain, mean, score
 from tests.studies.ablation import CAMVID, PARTS, START, STREETS
 from tests.studies.contrast import CONTRAST
 from tests.studies.strengths import STRENGTHS
@@ -17,9 +17,8 @@ from uda.config import Config
 from uda.report import write_json
 
 EXPERIMENTS = [*STREETS, *CAMVID, *CONTRAST, *STRENGTHS]
-# The levels are switched together, and the statistics of the target are no loss.
+# The levels are switched together.
 ALONE = {name: {name} for name in PARTS} | {
-    "target_statistics": set(),
     "colours": set(),
     "fourier": set(),
     "adversarial": {"appearance", "features", "semantics"},
@@ -34,7 +33,7 @@ def active(config: Config) -> set[str]:
 
 def test_experiments_have_names_and_configurations_of_their_own():
     assert len({e.name for e in EXPERIMENTS}) == len(EXPERIMENTS)
-    runs = {(e.config(0).digest(), e.setting, e.is_oracle) for e in EXPERIMENTS}
+    runs = {(science(e.plain(0)), e.setting, e.is_oracle) for e in EXPERIMENTS}
     assert len(runs) == len(EXPERIMENTS)
 
 
@@ -45,8 +44,7 @@ def test_only_means_only(name):
     assert active(config) == ALONE[name]
     assert (config.augment.colours.probability > 0) == (name == "colours")
     assert (config.augment.fourier.probability > 0) == (name == "fourier")
-    taught = name in ("self_training", "masked", "target_statistics")
-    assert config.evaluated == ("teacher" if taught else "student")
+    assert (config.evaluated, config.teacher.batch_norm) == ("teacher", "target")
 
 
 def test_without_means_all_but_one():
@@ -57,12 +55,12 @@ def test_without_means_all_but_one():
     assert active(by_name["with_masked"]) == full | {"masked"}
     assert active(by_name["without_adversarial"]) == full - ALONE["adversarial"]
     assert by_name["without_colours"].augment.colours.probability == 0
-    assert by_name["without_fourier"].augment.fourier.probability == 0
+    assert by_name["with_fourier"].augment.fourier.probability > 0
     assert by_name["without_rare_classes"].data.source_sampling.kind == "uniform"
 
 
 def test_all_of_a_seed_start_from_one_network():
-    starts = {e.config(3).model.pretrained for e in STREETS}
+    starts = {e.config(3).model.pretrained for e in STREETS if not e.is_oracle}
     assert starts == {str(START.network(3))}
     assert START.config(3).model.pretrained == "package"
 
@@ -74,8 +72,15 @@ def kept(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(folder, experiment: Experiment, seed: int, miou: float) -> None:
-    values = {**experiment.plain(seed), "miou": miou}
+def write(folder, experiment: Experiment, seed: int, miou: float, data: str = "d") -> None:
+    values = {
+        **experiment.plain(seed),
+        "setting": experiment.setting,
+        "is_oracle": experiment.is_oracle,
+        "seed": seed,
+        "data": {"source": data},
+        "miou": miou,
+    }
     write_json(folder / experiment.file(seed), values)
 
 
@@ -151,7 +156,43 @@ def test_means_deviations_and_gaps(kept):
             write(kept, experiment, seed, value)
     runs = _results.records([low, high, ours])
     assert mean(runs, "ours") == pytest.approx(45.0)
-    assert closed(runs, "ours", "low", "high") == pytest.approx(50.0)
+    assert closed(runs, "ours", "low", "high") == "50"
     assert score(runs, "ours") == "45.0 ± 7.1 (2 of 3 seeds)"
+    assert gain(runs, "ours", "low") == "+15.0 ± 7.1"
     record = json.loads((kept / low.file(0)).read_text())
     assert record["miou"] == 0.2
+
+
+def test_seeds_that_only_some_have_run_do_not_count(kept):
+    low, high, ours = (
+        Experiment(name=name, preset="demo_source_only") for name in ("low", "high", "ours")
+    )
+    for seed, (a, b) in enumerate([(0.2, 0.5), (0.6, 0.7)]):
+        write(kept, low, seed, a)
+        write(kept, high, seed, b)
+    write(kept, ours, 1, 0.65)
+    runs = _results.records([low, high, ours])
+    assert gain(runs, "ours", "low") == "+5.0"
+    assert closed(runs, "ours", "low", "high") == "50"
+    assert gain(runs, "ours", "never") == closed(runs, "ours", "low", "never") == ""
+
+
+def test_records_of_other_data_are_not_averaged(kept):
+    experiment = Experiment(name="x", preset="demo_source_only")
+    write(kept, experiment, 0, 0.5)
+    write(kept, experiment, 1, 0.5, data="other")
+    with pytest.raises(ValueError, match=r"x-1\.json: made on other data"):
+        _results.records([experiment])
+
+
+def test_an_oracles_record_is_no_baseline(kept):
+    baseline = Experiment(name="x", preset="demo_source_only")
+    write(kept, dataclasses.replace(baseline, is_oracle=True), 0, 0.5)
+    assert record_of(baseline, 0, (kept,)) is None
+
+
+def test_a_start_is_trained_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(_experiments, "FOLDER", tmp_path)
+    start = Experiment(name="start", preset="demo")
+    pupil = Experiment(name="pupil", preset="demo", start=start)
+    assert _runner._with_starts([(pupil, 0), (start, 0)]) == [(start, 0), (pupil, 0)]

@@ -105,7 +105,7 @@ ROOTS = {
     "cityscapes": "folder with leftImg8bit and gtFine",
     "folder": "folder of any images; those with labels have images, labels and mapping.json in it",
     "gta5": "folder with images and labels",
-    "streets": "no folder, but the look of the streets to render: game or camera",
+    "streets": "no folder, but the look of the streets to render: game, camera or dusk",
     "synthia": "folder with RGB and GT, as in RAND_CITYSCAPES",
 }
 _PREPARE_EXAMPLES = """\

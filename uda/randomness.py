@@ -1,7 +1,8 @@
 """Random numbers as a pure function of (seed, purpose, step, sample).
 
 Nothing random is ever saved in a checkpoint: a resumed run draws the same numbers as an
-uninterrupted one, and two workers draw together what one worker draws alone.
+uninterrupted one, and two workers draw together what one worker draws alone. Dropout is the
+exception: which channels a worker drops depends on which images it has.
 """
 
 import zlib

@@ -109,7 +109,7 @@ class Scene:
 
     @cached_property
     def pretrained_backbone(self) -> Float[Tensor, "B C h w"]:
-        """The same of the backbone as pretraining left it: frozen, without gradient."""
+        """The same of the backbone as training found it: frozen, without gradient."""
         assert self._pretrained is not None, "a loss asked for it but no copy was kept"
         with torch.no_grad(), self._autocast():
             return self._pretrained(self.source_images)["layer4"].float()

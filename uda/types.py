@@ -106,7 +106,7 @@ class Batch:
 
     `step` is the training step. `first_sample` is the position of this worker's first image in the
     global batch. Together with the run's seed they determine every random number of the step, so
-    that nothing random needs to be saved and any number of workers draws the same numbers.
+    that nothing random needs to be saved; but for dropout, any number of workers draws the same.
     """
 
     source: Labelled

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.record import STUDIES
 from uda.data.prepare import prepare
+from uda.data.shards import read_manifest
 
 FOLDER = STUDIES / "adaptation" / "shards"
 SIZE = (256, 128)
@@ -43,11 +44,21 @@ def _streets(look: str, split: str, size: tuple[int, int] = SIZE) -> Path:
     return folder
 
 
+def digests(data: dict[str, Path]) -> dict[str, str]:
+    """What a record says of the shards that its run has read."""
+    return {name: read_manifest(folder).digest()[:12] for name, folder in data.items()}
+
+
+def can_make(setting: str, camvid: str = "") -> bool:
+    """Whether the shards are there, or what they are made of."""
+    return setting != "camvid" or bool(camvid) or (_TARGET.exists() and _TEST.exists())
+
+
+_TARGET, _TEST = FOLDER / "camvid_train", FOLDER / "camvid_test"
+
+
 def _camvid(camvid: str) -> dict[str, Path]:
-    target, test = FOLDER / "camvid_train", FOLDER / "camvid_test"
     if camvid:
-        prepare("camvid", camvid, target, "train", size=CAMVID_SIZE)
-        prepare("camvid", camvid, test, "test", codec="exact")
-    elif not (target.exists() and test.exists()):
-        raise SystemExit("want --camvid FOLDER: its photographs are not ours to ship")
-    return {"target": target, "test": test}
+        prepare("camvid", camvid, _TARGET, "train", size=CAMVID_SIZE)
+        prepare("camvid", camvid, _TEST, "test", codec="exact")
+    return {"target": _TARGET, "test": _TEST}

@@ -22,6 +22,7 @@ from uda.types import UserError
 KEPT = Path("docs/results/adaptation")
 FOLDER = STUDIES / "adaptation"
 NEW = FOLDER / "records"
+SEEDS = (0, 1, 2)
 _PLACES = ("runtime", "ingest")  # how it is computed, not what
 
 
@@ -77,6 +78,11 @@ def record_of(
         file = folder / experiment.file(seed)
         if file.exists():
             record = json.loads(file.read_text())
+            if (record["setting"], record["is_oracle"]) != (
+                experiment.setting,
+                experiment.is_oracle,
+            ):
+                continue
             with suppress(UserError):  # of a time when there were other settings
                 if science(record) == wanted:
                     return record

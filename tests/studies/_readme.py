@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.studies._contrast_page import contrast_page
 from tests.studies._readme_eval import evaluation_part
-from tests.studies._results_page import results_page
+from tests.studies._results_page import camvid_summary, results_page, streets_summary
 from uda.report import comparison_table
 
 README = Path("README.md")
@@ -19,7 +19,8 @@ def filled(readme: str, results: Path) -> str:
     parts = {
         "table": _table(demo["seeds"][0]["results"]),
         "demo": _demo(demo),
-        "camvid": _camvid(_read(results, "camvid")),
+        "streets": streets_summary(),
+        "camvid": camvid_summary(),
         "ingest": _ingest(_read(results, "ingest")),
         "scale": _scale(_read(results, "stream-memory"), _read(results, "data-wait")),
         "jpeg": _jpeg(_read(results, "jpeg")),
@@ -58,26 +59,16 @@ def _demo(record: dict) -> str:
         f"{record['mean_gain_points']:+.1f} points (deviation {record['deviation_points']:.1f}). "
         f"Training the source-only network as many steps longer on the source alone instead gives "
         f"{record['control']['miou']:.1f} (seed {record['control']['seed']}). "
-        f"`{record['command']}` on {record['machine']}, commit {record['commit']}."
+        + _missed(record)
+        + f"`{record['command']}` on {record['machine']}, commit {record['commit']}."
     )
     return "\n".join(lines)
 
 
-def _camvid(record: dict) -> str:
-    runs = record["runs"]
-    classes = list(next(iter(runs.values()))["iou"])
-    lines = [f"| | mIoU | {' | '.join(classes)} |", "|---" * (len(classes) + 2) + "|"]
-    for name, run in runs.items():
-        cells = " | ".join(f"{100 * run['iou'][c]:.0f}" for c in classes)
-        lines.append(f"| {name.replace('_', '-')} | **{run['miou']:.1f}** | {cells} |")
-    lines.append("")
-    steps = ", ".join(f"{r['steps']} steps in {r['minutes']:.0f} min" for r in runs.values())
-    lines.append(
-        f"IoU in per cent on the 233 test photographs at their own size, one seed, last step; gain "
-        f"{record['gain_points']:+.1f} points. One process each ({steps}). "
-        f"`{record['command']}` on {record['machine']}, commit {record['commit']}."
-    )
-    return "\n".join(lines)
+def _missed(record: dict) -> str:
+    goals = [f"{goal}: {g['value']:.2f} ({g['goal']})" for goal, g in record["goals"].items()
+             if not g["met"]]  # fmt: skip
+    return f"Missed goals: {'; '.join(goals)}. " if goals else ""
 
 
 def _ingest(record: dict) -> str:
@@ -97,8 +88,6 @@ def _ingest(record: dict) -> str:
     times = " and ".join(f"{png / row['cpu_ms_per_sample']:.0f}" for row in ours.values())
     first = " and ".join(f"{row['first_batch_s']:.2f} s" for row in ours.values())
     slow = {name: rows[name]["paced_cores"] for name in ("ours_streaming", "ray_data")}
-    missed = [f"{goal}: {g['value']:.2f} ({g['goal']})" for goal, g in record["goals"].items()
-              if not g["met"]]  # fmt: skip
     lines.append("")
     lines.append(
         f"2048x1024 images to 512x512 crops (scale, crop, flip) in batches of 4, on "
@@ -108,7 +97,7 @@ def _ingest(record: dict) -> str:
         f"DataLoader of PNG files. First batch, once the workers are up, after {first}. Beside a "
         f"slow trainer, streaming keeps {slow['ours_streaming']:.2f} of a core busy and Ray Data's "
         f"own executor {slow['ray_data']:.2f}, which is why streaming uses plain Ray tasks. "
-        + (f"Missed goals: {'; '.join(missed)}. " if missed else "")
+        + _missed(record)
         + f"`{record['command']}` on {record['machine']}, commit {record['commit']}."
     )
     return "\n".join(lines)

@@ -11,23 +11,33 @@ from dataclasses import dataclass
 import torch
 
 from tests.record import git, machine
-from tests.studies._data import shards
-from tests.studies._experiments import NEW, Experiment, record_of
+from tests.studies._data import can_make, digests, shards
+from tests.studies._experiments import NEW, SEEDS, Experiment, record_of
 from tests.studies._solo import train_and_score
 from uda.report import write_json
 from uda.tree import override
 
 # Of the code that this process has loaded; a copy without history is told its commit.
 COMMIT = os.environ.get("COMMIT") or git("rev-parse", "--short", "HEAD")
-CHANGED = "COMMIT" not in os.environ and bool(git("status", "--porcelain", "uda"))
+CHANGED = "COMMIT" not in os.environ and bool(git("status", "--porcelain", "uda", "tests/studies"))
 
 Run = tuple[Experiment, int]  # and its seed
 
 
-def main(module: str, experiments: Sequence[Experiment], description: str) -> None:
+def main(
+    module: str,
+    experiments: Sequence[Experiment],
+    description: str,
+    seeds: Sequence[int] = SEEDS,
+) -> None:
     """Runs what has no record, several at a time if asked."""
-    arguments = _arguments([e.name for e in experiments], description)
+    experiments = list(dict.fromkeys([*(e.start for e in experiments if e.start), *experiments]))
+    arguments = _arguments([e.name for e in experiments], description, seeds)
     chosen = [e for e in experiments if e.name in arguments.only]
+    absent = {e.setting for e in chosen if not can_make(e.setting, arguments.camvid)}
+    for setting in sorted(absent):
+        print(f"{setting} is left out: its photographs are not ours to ship; want --camvid FOLDER")
+    chosen = [e for e in chosen if e.setting not in absent]
     missing = [(e, seed) for seed in arguments.seeds for e in chosen if record_of(e, seed) is None]
     runs = _with_starts(missing)
     print(f"{len(missing)} runs without a record, {len(runs) - len(missing)} to start from")
@@ -83,6 +93,7 @@ def carry_out(run: Run, place: Place) -> None:
         "preset": experiment.preset,
         "changes": experiment.changes,
         "steps": config.steps,
+        "data": digests(data),
         "miou": scores["miou"],
         "iou": scores["iou"],
         "minutes": scores["minutes"],
@@ -96,14 +107,14 @@ def carry_out(run: Run, place: Place) -> None:
     print(f"{experiment.name} {seed}: {100 * scores['miou']:.2f}", flush=True)
 
 
-def _arguments(names: list[str], description: str) -> argparse.Namespace:
+def _arguments(names: list[str], description: str, seeds: Sequence[int]) -> argparse.Namespace:
     assert len(set(names)) == len(names), "each record has one experiment"
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--camvid", default="", help="folder with train, trainannot, test, ...")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
     parser.add_argument("--minutes", type=float, default=1e6, help="start none after so many")
@@ -114,7 +125,8 @@ def _arguments(names: list[str], description: str) -> argparse.Namespace:
 def _with_starts(missing: Sequence[Run]) -> list[Run]:
     """The runs, and before them those whose networks they start from, where these are not there."""
     starts = dict.fromkeys((e.start, seed) for e, seed in missing if e.start)
-    return [*((e, seed) for e, seed in starts if not e.network(seed).exists()), *missing]
+    first = [(e, seed) for e, seed in starts if not e.network(seed).exists()]
+    return list(dict.fromkeys([*first, *missing]))
 
 
 def _in_processes(runs: list[Run], place: Place, jobs: int, stop_at: float) -> None:

@@ -13,7 +13,8 @@ from tests.studies._runner import main
 Changes = dict[str, Any]
 WEIGHT = "losses.{}.weight.value"
 
-# What switches each part on, over `ALL_OFF`. Losses that are not in `full` have their own defaults.
+# The result of every part is the teacher, whose BatchNorm knows the target alone: to have looked at
+# target images is not to be taken for what a loss does with them.
 TEACHER = {"evaluated": "teacher", "teacher.batch_norm": "target"}
 LOSSES: dict[str, float] = {
     "self_training": 1.0,
@@ -29,23 +30,20 @@ LOSSES: dict[str, float] = {
     "affinity": 0.1,
 }
 LEVELS: dict[str, float] = dict.fromkeys(("appearance", "features", "semantics"), 0.02)
-TEACHERS_PUPILS = ("self_training", "masked")  # a teacher teaches them, so it is scored
+# What switches each part on, over `ALL_OFF`.
 PARTS: dict[str, Changes] = {
-    "target_statistics": TEACHER,
     "colours": {"augment.colours.probability": 1.0},
     "fourier": {"augment.fourier.probability": 0.5},
-    **{name: {WEIGHT.format(name): LOSSES[name], **TEACHER} for name in TEACHERS_PUPILS},
     "adversarial": {f"levels.{name}.weight.value": value for name, value in LEVELS.items()},
-    **{n: {f"levels.{n}.weight.value": value} for n, value in LEVELS.items()},
-    **{n: {WEIGHT.format(n): v} for n, v in LOSSES.items() if n not in TEACHERS_PUPILS},
+    **{name: {f"levels.{name}.weight.value": value} for name, value in LEVELS.items()},
+    **{name: {WEIGHT.format(name): value} for name, value in LOSSES.items()},
 }
 ALL_OFF: Changes = {
     **{WEIGHT.format(name): 0.0 for name in LOSSES},
     **{f"levels.{name}.weight.value": 0.0 for name in LEVELS},
     "augment.colours.probability": 0.0,
     "augment.fourier.probability": 0.0,
-    "evaluated": "student",
-    "teacher.batch_norm": "batch",
+    **TEACHER,
 }
 # What is in `full`, and so can be left out of it.
 WITHOUT: dict[str, Changes] = {
@@ -56,11 +54,10 @@ WITHOUT: dict[str, Changes] = {
     "adversarial": {f"levels.{name}.weight.value": 0.0 for name in LEVELS},
     "rare_classes": {"data.source_sampling.kind": "uniform"},
 }
-
-# What was left out of `full`, put back into it.
+# What was left out of `full`, put into it.
 WITH: dict[str, Changes] = {
-    "fourier": {"augment.fourier.probability": 0.5},
-    "masked": {WEIGHT.format("masked"): LOSSES["masked"]},
+    "fourier": PARTS["fourier"],
+    "masked": PARTS["masked"],
 }
 
 # All go on from the same network, CamVid's too, at a quarter of its rate: a teacher that begins
@@ -69,13 +66,15 @@ START = Experiment(name="start", preset="streets_source_only")
 ADAPT: Changes = {"steps": 250, "optim.lr": 5e-4}
 
 
+WHOLE: Changes = {"steps": START.config(0).steps + ADAPT["steps"]}
+
+
 def going_on(
     name: str,
     method: str,
     changes: Changes | None = None,
     *,
     setting: str = "streets",
-    is_oracle: bool = False,
 ) -> Experiment:
     """The method of a preset and changes to it, from the common start."""
     return Experiment(
@@ -83,7 +82,6 @@ def going_on(
         preset=f"{_PRESETS[setting]}_{method}",
         changes={**ADAPT, **(changes or {})},
         setting=setting,
-        is_oracle=is_oracle,
         start=START,
     )
 
@@ -92,16 +90,23 @@ _PRESETS = {"streets": "streets", "dusk": "streets", "camvid": "street_to_camvid
 
 STREETS = [
     going_on("source_only", "source_only"),
-    going_on("oracle", "source_only", is_oracle=True),
+    # What labels of the target would give, as long a training as all others have had together.
+    Experiment(name="oracle", preset="streets_source_only", changes=WHOLE, is_oracle=True),
     going_on("full", "full"),
-    going_on("self_training", "self_training"),
+    going_on("only_target_statistics", "full", ALL_OFF),
+    *(going_on(f"only_{name}", "full", {**ALL_OFF, **on}) for name, on in PARTS.items()),
     *(going_on(f"without_{name}", "full", changes) for name, changes in WITHOUT.items()),
     *(going_on(f"with_{name}", "full", changes) for name, changes in WITH.items()),
-    *(going_on(f"only_{name}", "full", {**ALL_OFF, **on}) for name, on in PARTS.items()),
 ]
 CAMVID = [
     going_on("camvid_source_only", "source_only", setting="camvid"),
-    going_on("camvid_oracle", "source_only", setting="camvid", is_oracle=True),
+    Experiment(
+        name="camvid_oracle",
+        setting="camvid",
+        preset="street_to_camvid_source_only",
+        changes=WHOLE,
+        is_oracle=True,
+    ),
     going_on("camvid_self_training", "self_training", setting="camvid"),
     going_on("camvid_full", "full", setting="camvid"),
 ]

@@ -1,18 +1,19 @@
 """`make study-strengths`: how strong the parts should be, judged at dusk.
 
-Rendered streets, game -> dusk, a single seed: scores need dusk's labels, so that nothing that is
-reported of game -> camera or of CamVid was chosen with theirs.
+Rendered streets, game -> dusk, by default one seed: scores need dusk's labels, so that nothing that
+is reported of game -> camera or of CamVid was chosen with theirs.
 """
 
 from typing import Any
 
+from tests.studies._experiments import Experiment
 from tests.studies._runner import main
-from tests.studies.ablation import ALL_OFF, LEVELS, PARTS, TEACHER, WEIGHT, going_on
+from tests.studies.ablation import ALL_OFF, LEVELS, PARTS, WEIGHT, WHOLE, going_on
 
 
 def parts(*names: str) -> dict[str, Any]:
-    """`full` with these parts alone, its teacher scored."""
-    changes = {**ALL_OFF, **TEACHER}
+    """`full` with these parts alone."""
+    changes = dict(ALL_OFF)
     for name in names:
         changes |= PARTS[name]
     return changes
@@ -27,7 +28,6 @@ SLOW = {
     for path, value in {"lr_factor": 1.0, "weight.value": 1e-3}.items()
 }
 CHANGES: dict[str, dict[str, Any]] = {
-    "nothing": {**ALL_OFF},
     "target_statistics": parts(),
     "fourier": parts("fourier"),
     "colours": parts("colours"),
@@ -50,9 +50,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     "taught_contrastive": parts("colours", "self_training", "contrastive"),
 }
 STRENGTHS = [
+    going_on("dusk_source_only", "source_only", setting="dusk"),
     *(going_on(f"dusk_{name}", "full", on, setting="dusk") for name, on in CHANGES.items()),
-    going_on("dusk_oracle", "source_only", setting="dusk", is_oracle=True),
+    Experiment(
+        name="dusk_oracle",
+        setting="dusk",
+        preset="streets_source_only",
+        changes=WHOLE,
+        is_oracle=True,
+    ),
 ]
 
 if __name__ == "__main__":
-    main("strengths", STRENGTHS, __doc__)
+    main("strengths", STRENGTHS, __doc__, seeds=(0,))

@@ -3,6 +3,7 @@
 Where a raw data set has a root folder, this one has the name of a look: a key of DOMAINS.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 
 from uda.data.raw import check_split
@@ -36,7 +37,8 @@ class Streets:
         return "cityscapes19"
 
     def settings(self, root: str) -> str:
-        return ""
+        """Names everything that the look is made of: shards of another one are not the same."""
+        return hashlib.sha256(repr(DOMAINS[self.domain(root)]).encode()).hexdigest()[:16]
 
     def splits(self, root: str) -> tuple[str, ...]:
         return ("train", "val")

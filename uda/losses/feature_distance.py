@@ -1,4 +1,4 @@
-"""Distance from the pretrained features on things: what ImageNet knew is not to be forgotten."""
+"""Distance from the features of the start on things: what they knew is not to be forgotten."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -17,11 +17,12 @@ THINGS = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureDistance:
-    """Thing-class ImageNet feature distance (Hoyer et al., DAFormer, CVPR 2022, L_FD).
+    """Thing-class feature distance (Hoyer et al., DAFormer, CVPR 2022, L_FD).
 
-    Mean of ||F(x) - F_ImageNet(x)||_2 over the cells of the last map of the backbone that one thing
-    class fills to at least `purity`. ImageNet teaches things well and stuff badly, so only cells of
-    things hold the backbone back.
+    Mean of ||F(x) - F_0(x)||_2 over the cells of the last map of the backbone that one thing class
+    fills to at least `purity`. F_0 is the backbone that training starts from: of ImageNet, as in
+    DAFormer, unless `model.pretrained` is a checkpoint. ImageNet teaches things well and stuff
+    badly, so only cells of things hold the backbone back.
 
     DAFormer takes the mean over the cells of one process and leaves it NaN where there are none.
     Here it is over the cells of the global batch, so that two workers compute what one computes,

@@ -34,9 +34,9 @@ def preset(name: str, steps: int | None = None) -> Config:
 
 
 def _build(setting: str, method: str | None, steps: int | None = None) -> Config:
-    config = SETTINGS[setting]()
+    config = SETTINGS[setting].config()
     config = dataclasses.replace(config, steps=steps or config.steps)
-    config = METHODS[method or RECOMMENDED](config)
+    config = METHODS[method or RECOMMENDED](config, SETTINGS[setting].is_long)
     return dataclasses.replace(config, name=f"{setting}_{method}" if method else setting)
 
 

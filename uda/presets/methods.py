@@ -1,4 +1,7 @@
-"""The methods: which losses, levels and augmentation adapt a setting's network."""
+"""The methods: which losses, levels and augmentation adapt a setting's network.
+
+`is_long` says that a training is as long as those of publications, so that their strengths hold.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,33 +24,32 @@ from uda.losses.supervised import Supervised
 from uda.schedule import Schedule, constant
 
 OFF = constant(0.0)
-_PUBLISHED = ("gta5_to_cityscapes", "synthia_to_cityscapes")  # at the scale of publications
 
 
-def source_only(config: Config) -> Config:
+def source_only(config: Config, is_long: bool) -> Config:
     """The baseline: labels of the source alone, with everybody's augmentation."""
     return dataclasses.replace(config, losses=(Supervised(),), levels=())
 
 
-def adversarial(config: Config) -> Config:
+def adversarial(config: Config, is_long: bool) -> Config:
     """Appearance, features and semantics at once: colours taken over, three discriminators."""
     config = _take_colours(config)
-    return dataclasses.replace(config, losses=(Supervised(),), levels=_levels(config))
+    return dataclasses.replace(config, losses=(Supervised(),), levels=_levels(config, is_long))
 
 
-def contrastive(config: Config) -> Config:
+def contrastive(config: Config, is_long: bool) -> Config:
     """The contrast of class distributions alone."""
     losses = (Supervised(), Contrastive(weight=_late(config, 1.0)))
     return dataclasses.replace(config, losses=losses, levels=())
 
 
-def self_training(config: Config) -> Config:
+def self_training(config: Config, is_long: bool) -> Config:
     """Class-mixed self-training with an EMA teacher; masked images where trainings are long."""
-    losses = (Supervised(), SelfTraining(), _masked(config))
+    losses = (Supervised(), SelfTraining(), _masked(is_long))
     return dataclasses.replace(_score_teacher(config), losses=losses, levels=())
 
 
-def full(config: Config) -> Config:
+def full(config: Config, is_long: bool) -> Config:
     """The three methods above together, and every other part at strength 0, to be switched on."""
     config = _score_teacher(_take_colours(config))
     return dataclasses.replace(
@@ -55,7 +57,7 @@ def full(config: Config) -> Config:
         losses=(
             Supervised(),
             SelfTraining(),
-            _masked(config),
+            _masked(is_long),
             Contrastive(weight=_late(config, 1.0)),
             PrototypeContrast(weight=OFF),
             PixelContrast(weight=OFF),
@@ -66,11 +68,11 @@ def full(config: Config) -> Config:
             Boundary(weight=OFF),
             Affinity(weight=OFF),
         ),
-        levels=_levels(config),
+        levels=_levels(config, is_long),
     )
 
 
-METHODS: dict[str, Callable[[Config], Config]] = {
+METHODS: dict[str, Callable[[Config, bool], Config]] = {
     "source_only": source_only,
     "adversarial": adversarial,
     "contrastive": contrastive,
@@ -82,10 +84,10 @@ METHODS: dict[str, Callable[[Config], Config]] = {
 RECOMMENDED = "self_training"
 
 
-def _levels(config: Config) -> tuple[Level, ...]:
+def _levels(config: Config, is_long: bool) -> tuple[Level, ...]:
     """All of them fade: what they align blindly at first would later pull classes together."""
     # In trainings of minutes a discriminator at the published rate told little more than chance.
-    weight, lr_factor = (1e-3, 1.0) if config.name in _PUBLISHED else (0.02, 10.0)
+    weight, lr_factor = (1e-3, 1.0) if is_long else (0.02, 10.0)
     fading = Schedule(value=weight, ramp=config.steps // 10, decay="linear", stop=config.steps)
     # The published 64 for decoders of 256 channels; small networks are told by small ones.
     width = config.model.decoder_channels // 4
@@ -102,9 +104,9 @@ def _late(config: Config, value: float) -> Schedule:
     return Schedule(value=value, start=config.steps // 4)
 
 
-def _masked(config: Config) -> Masked:
+def _masked(is_long: bool) -> Masked:
     """MIC's weight in trainings as long as its own; in those of minutes it cost points and time."""
-    return Masked() if config.name in _PUBLISHED else Masked(weight=OFF)
+    return Masked() if is_long else Masked(weight=OFF)
 
 
 def _take_colours(config: Config) -> Config:
