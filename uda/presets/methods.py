@@ -112,8 +112,8 @@ def _masked(is_long: bool) -> Masked:
 def _take_colours(config: Config) -> Config:
     """Every source image takes a target image's colours.
 
-    Half of them did a little worse, and lowest frequencies exchanged beside them changed nothing
-    (`make study-strengths`); with `augment.fourier.probability` they come back.
+    Half of them did a little worse at dusk, in one seed, and lowest frequencies exchanged beside
+    them changed nothing; with `augment.fourier.probability` they come back.
     """
     colours = dataclasses.replace(config.augment.colours, probability=1.0)
     return dataclasses.replace(config, augment=dataclasses.replace(config.augment, colours=colours))
