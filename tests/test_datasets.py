@@ -120,7 +120,7 @@ def test_every_data_set_keeps_the_protocol(name, tmp_path):
     assert raw.name == name
     assert raw.domain(root) == ("game" if name == "streets" else name)
     assert raw.class_list(root) in CLASS_LISTS
-    assert bool(raw.settings(root)) == (name == "folder")
+    assert bool(raw.settings(root)) == (name in ("folder", "streets"))
     assert len(set(raw.splits(root))) == len(raw.splits(root)) > 0
 
 

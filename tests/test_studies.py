@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.studies import _experiments, _results, _runner
+from tests.studies import _data, _experiments, _results, _runner
 from tests.studies._experiments import Experiment, record_of, science
 from tests.studies._results import closed, gain, mean, score
 from tests.studies.ablation import CAMVID, PARTS, START, STREETS
 from tests.studies.contrast import CONTRAST
 from tests.studies.strengths import STRENGTHS
 from uda.config import Config
+from uda.data.prepare import prepare
 from uda.report import write_json
 
 EXPERIMENTS = [*STREETS, *CAMVID, *CONTRAST, *STRENGTHS]
@@ -196,3 +197,9 @@ def test_a_start_is_trained_once(tmp_path, monkeypatch):
     start = Experiment(name="start", preset="demo")
     pupil = Experiment(name="pupil", preset="demo", start=start)
     assert _runner._with_starts([(pupil, 0), (start, 0)]) == [(start, 0), (pupil, 0)]
+
+
+def test_a_record_names_the_data(tmp_path):
+    folder = tmp_path / "shards"
+    manifest = prepare("streets", "game", folder, "train", count=1, size=(32, 16), progress=False)
+    assert _data.digests({"source": folder}) == {"source": manifest.digest[:12]}

@@ -46,7 +46,7 @@ def _streets(look: str, split: str, size: tuple[int, int] = SIZE) -> Path:
 
 def digests(data: dict[str, Path]) -> dict[str, str]:
     """What a record says of the shards that its run has read."""
-    return {name: read_manifest(folder).digest()[:12] for name, folder in data.items()}
+    return {name: read_manifest(folder).digest[:12] for name, folder in data.items()}
 
 
 def can_make(setting: str, camvid: str = "") -> bool:
