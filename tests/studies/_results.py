@@ -86,12 +86,12 @@ def per_class(runs: Runs, names: Mapping[str, str]) -> str:
     """Mean IoU of every class for some experiments; `names` are their titles."""
     classes = list(next(iter(runs.values()))[0]["iou"])
     rows = []
-    for name, title in names.items():
+    for name in [n for n in names if n in runs]:
         cells = []
         for c in classes:
             values = [r["iou"][c] for r in runs[name] if r["iou"][c] is not None]
             cells.append(f"{100 * statistics.mean(values):.0f}" if values else "-")
-        rows.append([title, f"**{mean(runs, name):.1f}**", *cells])
+        rows.append([names[name], f"**{mean(runs, name):.1f}**", *cells])
     return table(f"IoU % | mean | {' | '.join(classes)}", rows)
 
 

@@ -93,12 +93,10 @@ def _streets(runs: Runs) -> str:
     }
     changes = [[t, score(runs, k), gain(runs, k, "full")] for k, t in changed.items() if k in runs]
     head = "each part alone | mIoU | gain | over the target's statistics | gap closed, %"
-    return "\n\n".join([
-        table(head, rows),
-        table("full, one part changed | mIoU | change", changes),
-        per_class(runs, _STREETS),
-        provenance(runs),
-    ])  # fmt: skip
+    tables = [table(head, rows)]
+    if changes:
+        tables.append(table("full, one part changed | mIoU | change", changes))
+    return "\n\n".join([*tables, per_class(runs, _STREETS), provenance(runs)])
 
 
 def streets_summary() -> str:
