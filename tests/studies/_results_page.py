@@ -1,10 +1,13 @@
 """RESULTS.md: what adaptation gains, and what each of its parts is worth."""
 
+import statistics
+
 from tests.studies._results import (
     SEEDS,
     Runs,
     closed,
     gain,
+    gains,
     per_class,
     provenance,
     records,
@@ -101,12 +104,27 @@ def _streets(runs: Runs) -> str:
 
 def streets_summary() -> str:
     """The README's part on rendered streets: without the parts, for those in a hurry."""
-    return _summary(records(STREETS), _STREETS)
+    runs = records(STREETS)
+    share = closed(runs, "full", "source_only", "oracle")
+    return "\n\n".join([_summary(runs, _STREETS), _goal("full closes 70 % of the gap", share, 70)])
 
 
 def camvid_summary() -> str:
     """The README's part on CamVid."""
-    return _summary(records(CAMVID), _CAMVID)
+    runs = records(CAMVID)
+    low, full = "camvid_source_only", "camvid_full"
+    points = gains(runs, full, low)
+    return "\n\n".join([
+        _summary(runs, _CAMVID),
+        _goal("full gains 10 points", f"{statistics.mean(points):.1f}" if points else "", 10),
+        _goal("full closes half of the gap", closed(runs, full, low, "camvid_oracle"), 50),
+    ])  # fmt: skip
+
+
+def _goal(text: str, value: str, at_least: float) -> str:
+    if not value:
+        return f"Goal: {text}; not measured yet."
+    return f"Goal: {text}; {'reached' if float(value) >= at_least else 'missed'} ({value})."
 
 
 def _summary(runs: Runs, titles: dict[str, str]) -> str:
