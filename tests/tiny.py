@@ -117,8 +117,8 @@ def tiny_config(method: str = "everything", changes: dict[str, Any] | None = Non
 
 
 def tiny_preset(method: str) -> Config:
-    """What `uda.presets` calls `method`, on the tiny network and data."""
-    config = PRESET_METHODS[method](tiny_config("source_only"))
+    """What `uda.presets` calls `method` in long trainings, on the tiny network and data."""
+    config = PRESET_METHODS[method](tiny_config("source_only"), True)
     changes: dict[str, Any] = {f"levels.{level.name}.width": 4 for level in config.levels}
     if any(loss.name == "contrastive" for loss in config.losses):
         changes |= {
@@ -137,6 +137,8 @@ def every_part() -> Config:
         **weights,
         "model.pretrained": str(backbone_weights()),
         "losses.feature_distance.purity": 0.51,
+        "augment.colours.probability": 0.5,
+        "augment.fourier.probability": 0.5,
         "losses.contrastive.weight.start": 0,
     })  # fmt: skip
 
