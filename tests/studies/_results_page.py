@@ -87,7 +87,8 @@ def _streets(runs: Runs) -> str:
     }
     for name, title in names.items():
         if name in runs:
-            over = gain(runs, name, "only_target_statistics") if name.startswith("only") else ""
+            is_part = name in {f"only_{part}" for part in PARTS}
+            over = gain(runs, name, "only_target_statistics") if is_part else ""
             row = _gained(runs, name, title, "source_only", "oracle")
             rows.append([*row[:3], over, row[3]])
     changed = {
