@@ -27,7 +27,13 @@ STRONG = Photometric(
     hue=0.5,
     blur_probability=1.0,
     blur_sigma_px=(0.15, 3.0),
+    grey_probability=0.3,
+    noise_probability=1.0,
+    noise_sigma=(0.1, 0.5),
 )
+
+
+KINDS = ("jitter", "grey", "blur", "noise")
 
 
 def with_(**changes: object) -> Photometric:
@@ -52,7 +58,7 @@ def is_changed(augment: Photometric, images: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.8])
-@pytest.mark.parametrize("kind", ["jitter", "blur"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_share_of_changed_images_is_the_probability(kind, probability):
     settings = {f"{kind}_probability": probability}
     if kind == "jitter":
@@ -61,7 +67,7 @@ def test_the_share_of_changed_images_is_the_probability(kind, probability):
     assert changed.mean() == pytest.approx(probability, abs=0.03)
 
 
-@pytest.mark.parametrize("kind", ["jitter", "blur"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_probabilities_zero_and_one_are_never_and_always(kind):
     images = noise(200, 3, 4, 4)
     spread = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.3}
@@ -78,6 +84,26 @@ def test_jitter_and_blur_are_drawn_independently():
     blurred = (out[:, 0, 1, 1] / out[:, 0, 3, 3] - 0.32 / 0.3).abs() > 1e-2
     both = (jittered & blurred).float().mean().item()
     assert both == pytest.approx(0.25, abs=0.03)
+
+
+def test_an_image_without_colours_is_grey_also_where_nothing_else_changes():
+    images = noise(200, 3, 4, 4)
+    out = with_(grey_probability=0.4, noise_probability=0.0)(images, generators(200))
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    grey = (images * luma).sum(1, keepdim=True).expand_as(images)
+    is_grey = (out - grey).abs().amax((1, 2, 3)) < 1e-6
+    torch.testing.assert_close(out[~is_grey], images[~is_grey], atol=1e-6, rtol=0)
+    assert is_grey.float().mean().item() == pytest.approx(0.4, abs=0.1)
+
+
+def test_grey_and_noise_change_nothing_in_what_else_is_drawn():
+    """So that a training without them is the one it was before they were there."""
+    images = noise(64, 3, 6, 6)
+    settings = {"jitter_probability": 0.5, "brightness": 0.5, "blur_probability": 0.5}
+    plain = with_(**settings)(images, generators(64))
+    noisy = with_(**settings, noise_probability=0.5)(images, generators(64))
+    same = (noisy == plain).all((1, 2, 3))
+    assert 16 < same.sum() < 48
 
 
 # --- off -------------------------------------------------------------------------------------
@@ -179,6 +205,20 @@ def test_standard_deviations_of_the_blur_fill_their_range():
     assert 0.9 < np.median(sigma) < 1.1
 
 
+def test_standard_deviations_of_the_noise_fill_their_range_and_its_mean_is_zero():
+    flat = torch.full((500, 3, 16, 16), 0.5)
+    out = with_(noise_probability=1.0, noise_sigma=(0.02, 0.1))(flat, generators(500)) - 0.5
+    sigma = out.flatten(1).std(1).numpy()
+    assert 0.018 < sigma.min() < 0.024
+    assert 0.094 < sigma.max() < 0.106
+    assert np.median(sigma) == pytest.approx(0.06, abs=0.005)
+    assert out.mean().item() == pytest.approx(0.0, abs=5e-4)
+    neighbours = (out[:, :, :, 1:] * out[:, :, :, :-1]).mean() / (out**2).mean()
+    channels = (out[:, 0] * out[:, 1]).mean() / (out**2).mean()
+    assert abs(neighbours) < 0.02, "white"
+    assert abs(channels) < 0.02, "of its own in every colour"
+
+
 # --- arithmetic --------------------------------------------------------------------------------
 
 
@@ -259,6 +299,10 @@ def test_works_without_memory_on_the_meta_device():
         {"hue": 1.0},
         {"blur_sigma_px": (0.0, 1.0)},
         {"blur_sigma_px": (2.0, 1.0)},
+        {"grey_probability": 2.0},
+        {"noise_probability": -1.0},
+        {"noise_sigma": (0.0, 0.1)},
+        {"noise_sigma": (0.2, 0.1)},
     ],
 )
 def test_bad_settings_are_refused(settings):

@@ -31,6 +31,9 @@ OTHER = {
     "augment.masked.blur_sigma_px": [0.2, 1.0],
     "augment.mixed.blur_sigma_px": [0.2, 1.0],
     "augment.source.blur_sigma_px": [0.2, 1.0],
+    "augment.masked.noise_sigma": [0.02, 0.1],
+    "augment.mixed.noise_sigma": [0.02, 0.1],
+    "augment.source.noise_sigma": [0.02, 0.1],
     "data.crop.scale": [0.5, 2.0],
     "data.source_sampling.kind": "rare_class",
     "data.source_sampling.predictions": {

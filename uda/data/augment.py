@@ -1,8 +1,8 @@
-"""Photometric augmentation of a batch on its device: colour jitter and blur."""
+"""Photometric augmentation of a batch on its device: colour jitter, grey, blur and noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, kw_only=True)
 class Photometric:
-    """Colour jitter and Gaussian blur, drawn for each image on its own.
+    """Colour jitter, loss of colour, Gaussian blur and noise, drawn for each image on its own.
 
     A probability is the share of images that are changed. Brightness, contrast and saturation are
     factors drawn from [1 - x, 1 + x]; `hue` is the largest rotation of the colour wheel, as a
-    share of a full turn; `blur_sigma_px` is the range of the blur's standard deviation.
+    share of a full turn; `blur_sigma_px` is the range of the blur's standard deviation and
+    `noise_sigma`, with white as 1, that of the noise's, which like a sensor's comes last (Carlson
+    et al., ECCV Workshops 2018, 1803.07721: effects of cameras on synthetic images).
     """
 
     jitter_probability: float = 0.8
@@ -27,35 +29,83 @@ class Photometric:
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.05
+    grey_probability: float = 0.0
     blur_probability: float = 0.5
     blur_sigma_px: tuple[float, float] = (0.15, 1.15)
+    noise_probability: float = 0.0
+    noise_sigma: tuple[float, float] = (0.01, 0.05)
 
     def __post_init__(self) -> None:
-        for field in ("jitter_probability", "blur_probability"):
+        for field in _PROBABILITIES:
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field}: got {getattr(self, field)}, want 0 to 1")
         for field in ("brightness", "contrast", "saturation", "hue"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field}: got {getattr(self, field)}, want 0 <= {field} < 1")
-        if not 0 < self.blur_sigma_px[0] <= self.blur_sigma_px[1]:
-            raise ValueError(f"blur_sigma_px: got {self.blur_sigma_px}, want 0 < low <= high")
+        for field in ("blur_sigma_px", "noise_sigma"):
+            low, high = getattr(self, field)
+            if not 0 < low <= high:
+                raise ValueError(f"{field}: got {(low, high)}, want 0 < low <= high")
 
     def __call__(
         self, images: Float[Tensor, "B 3 H W"], generators: Sequence[np.random.Generator]
     ) -> Float[Tensor, "B 3 H W"]:
         """Changed copies of `images` (values 0 to 1), image i by numbers from `generators[i]`."""
         draws = [self._draw(generator) for generator in generators]
-        colour = _small([d[0] for d in draws], images)
-        sigma = _small([d[1] for d in draws], images)
-        jittered = _jitter(images, *colour.T) if self.jitter_probability else images
-        return _blur(jittered, sigma, self.blur_sigma_px[1]) if self.blur_probability else jittered
+        if self.jitter_probability or self.grey_probability:
+            images = _jitter(images, *_small([d.colours for d in draws], images).T)
+        if self.blur_probability:
+            sigma = _small([d.blur_sigma for d in draws], images)
+            images = _blur(images, sigma, self.blur_sigma_px[1])
+        if self.noise_probability:
+            images = _add_noise(images, draws)
+        return images
 
-    def _draw(self, generator: np.random.Generator) -> tuple[list[float], float]:
+    def _draw(self, generator: np.random.Generator) -> "_Draw":
         jitter, blur = generator.random(2) < (self.jitter_probability, self.blur_probability)
         spread = np.array([self.brightness, self.contrast, self.saturation, self.hue])
         drawn = generator.uniform(-1, 1, 4) * spread * jitter
-        sigma = generator.uniform(*self.blur_sigma_px) if blur else 0.0
-        return [*(1 + drawn[:3]), drawn[3]], sigma
+        colours = [*(1 + drawn[:3]), drawn[3]]
+        blur_sigma = generator.uniform(*self.blur_sigma_px) if blur else 0.0
+        grey, noise = generator.random(2) < (self.grey_probability, self.noise_probability)
+        if grey:
+            colours[2] = 0.0
+        noise_sigma = generator.uniform(*self.noise_sigma) if noise else 0.0
+        return _Draw(colours, blur_sigma, noise_sigma, int(generator.integers(2**63)))
+
+
+_PROBABILITIES = (
+    "jitter_probability",
+    "grey_probability",
+    "blur_probability",
+    "noise_probability",
+)
+
+
+class _Draw(NamedTuple):
+    """Of one image; `colours` are factors of brightness, contrast and saturation, and turns."""
+
+    colours: list[float]
+    blur_sigma: float
+    noise_sigma: float
+    noise_seed: int
+
+
+def _add_noise(images: Tensor, draws: Sequence[_Draw]) -> Tensor:
+    """Gaussian noise, independent at every pixel and colour; made where the images are."""
+    changed = []
+    for image, draw in zip(images, draws, strict=True):
+        if draw.noise_sigma:
+            image = (image + draw.noise_sigma * _noise(image, draw.noise_seed)).clamp(0, 1)
+        changed.append(image)
+    return torch.stack(changed)
+
+
+def _noise(like: Tensor, seed: int) -> Tensor:
+    if like.is_meta:
+        return torch.empty_like(like)
+    generator = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, dtype=like.dtype, generator=generator, device=like.device)
 
 
 def _jitter(

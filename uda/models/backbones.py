@@ -15,6 +15,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from uda.models.depthwise import speed_up_depthwise
 from uda.types import UserError
 
 TAPS = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -120,6 +121,7 @@ class EfficientNetEncoder(nn.Module):
         self.conv_stem = features.conv_stem
         self.bn1 = features.bn1
         self.blocks = features.blocks
+        speed_up_depthwise(self.blocks)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Tensor]:
         taps = {}

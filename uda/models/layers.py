@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uda.models.depthwise import DepthwiseConv
+
 NORMS = ("batch", "group", "none")
 
 
@@ -21,7 +23,8 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         padding = dilation * (kernel_size // 2)
-        self.conv = nn.Conv2d(
+        make_conv = DepthwiseConv if groups == in_channels > 1 else nn.Conv2d
+        self.conv = make_conv(
             in_channels,
             out_channels,
             kernel_size,

@@ -44,7 +44,9 @@ def streets() -> Config:
         # A start: studies go on from the network that these steps give. From one of 500 steps
         # self-training lost rare classes: its teacher did not know them yet.
         steps=2000,
-        runtime=RuntimeConfig(log_every=10, checkpoint_every=500, fused_optimiser=True),
+        runtime=RuntimeConfig(
+            channels_last=True, log_every=10, checkpoint_every=500, fused_optimiser=True
+        ),
     )
 
 
