@@ -23,6 +23,8 @@ CHANGED = "COMMIT" not in os.environ and bool(git("status", "--porcelain", "uda"
 
 Run = tuple[Experiment, int]  # and its seed
 
+CHECKPOINTS = 4  # of a run, at even distances
+
 
 def main(
     module: str,
@@ -71,8 +73,11 @@ def carry_out(run: Run, place: Place) -> None:
     """Trains and scores, and writes the record. A stopped run goes on where it was."""
     experiment, seed = run
     config = experiment.config(seed)
-    if place.device == "cuda":  # in the minutes that it takes, a checkpoint on the way costs more
-        config = override(config, {"runtime.checkpoint_every": config.steps})
+    # All are kept, also for studies of how to choose among them.
+    config = override(
+        config,
+        {"runtime.checkpoint_every": config.steps // CHECKPOINTS, "runtime.keep_checkpoints": 99},
+    )
     data = shards(experiment.setting)
     scores = train_and_score(
         config,
