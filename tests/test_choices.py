@@ -33,7 +33,7 @@ def message_of(part: Any, name: str, value: Any) -> str:
         (Level(name="a"), "sees", "histogram", "plain, statistics, softmax, self_information"),
         (Level(name="a", reads="aspp", sees="plain"), "sees", "maps", "plain, statistics, softmax"),
         (TeacherConfig(), "batch_norm", "bogus", "batch, running, target"),
-        (TeacherConfig(), "weighting", "typo", "image, pixel"),
+        (TeacherConfig(), "weighting", "typo", "image, pixel, class"),
     ],
     ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )

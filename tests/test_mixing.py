@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests import reference
 from uda.classes import IGNORE, NUM_CLASSES
-from uda.data.mixing import class_mix_mask, image_trust, paste
+from uda.data.mixing import class_mix_mask, class_trust, image_trust, paste
 
 
 def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
@@ -139,3 +139,29 @@ def test_trust_includes_the_threshold_itself():
     assert image_trust(confidence, 0.25).tolist() == [1.0]
     assert image_trust(confidence, 0.0).tolist() == [1.0]
     assert image_trust(confidence, 0.75).tolist() == [0.0]
+
+
+def test_class_trust_pixel_by_pixel():
+    """Plain loops: above the threshold, or no less sure than half of its class in its image."""
+    draws = np.random.default_rng(1)
+    confidence = draws.random((3, 6, 7)).astype(np.float32)
+    labels = draws.integers(0, 4, (3, 6, 7))
+    labels[0, 0, 0] = 18  # the only one of its class: its own median
+    got = class_trust(torch.tensor(confidence), torch.tensor(labels), 0.6).numpy()
+    for image, y, x in np.ndindex(*labels.shape):
+        own = np.sort(confidence[image][labels[image] == labels[image, y, x]])
+        median = own[(len(own) - 1) // 2]
+        value = confidence[image, y, x]
+        assert got[image, y, x] == (value >= 0.6 or value >= median)
+    assert got[0, 0, 0]
+    assert 0 < got.mean() < 1
+
+
+def test_class_trust_keeps_at_least_what_a_threshold_keeps():
+    confidence = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 19, (2, 8, 8), generator=torch.Generator().manual_seed(1))
+    assert class_trust(confidence, labels, 0.0).all()
+    trusted = class_trust(confidence, labels, 0.9)
+    assert trusted[confidence >= 0.9].all()
+    for image in range(2):
+        assert all(trusted[image][labels[image] == c].any() for c in labels[image].unique())

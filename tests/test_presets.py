@@ -67,6 +67,8 @@ def test_methods_of_a_setting_differ_in_what_adapts_only(setting):
                 config.augment,
                 fourier=configs[0].augment.fourier,
                 colours=configs[0].augment.colours,
+                source=configs[0].augment.source,
+                mixed=configs[0].augment.mixed,
             ),
             teacher=dataclasses.replace(config.teacher, batch_norm="batch"),
             evaluated="student",

@@ -64,6 +64,14 @@ def test_pixel_weights_are_one_where_the_teacher_is_confident_and_zero_elsewhere
     assert torch.equal(scene.target_weights > 0, trusted)
 
 
+def test_class_weights_keep_pixels_of_every_class_that_the_teacher_sees():
+    scene, by_pixel = with_middle_threshold("class"), with_middle_threshold("pixel")
+    assert (scene.target_weights >= by_pixel.target_weights).all()
+    assert (scene.target_weights > by_pixel.target_weights).any()
+    for weights, labels in zip(scene.target_weights, scene.pseudo_labels, strict=True):
+        assert all(weights[labels == label].max() == 1 for label in labels.unique())
+
+
 def test_image_weights_are_the_share_of_confident_pixels_of_each_image():
     scene = with_middle_threshold("image")
     confident = scene.trusted_labels != 255
@@ -72,7 +80,7 @@ def test_image_weights_are_the_share_of_confident_pixels_of_each_image():
     assert len(scene.target_weights.flatten(1)[:, 0].unique()) > 1
 
 
-@pytest.mark.parametrize("weighting", ["image", "pixel"])
+@pytest.mark.parametrize("weighting", ["image", "pixel", "class"])
 def test_mixed_pixels_weigh_one_where_pasted_and_as_the_target_elsewhere(weighting):
     scene = with_middle_threshold(weighting)
     weights, target = scene.mixed_weights, scene.target_weights

@@ -14,6 +14,7 @@ from tests.studies.ablation import CAMVID, PARTS, START, STREETS
 from tests.studies.contrast import CONTRAST
 from tests.studies.strengths import STRENGTHS
 from uda.config import Config
+from uda.data.augment import Photometric
 from uda.data.prepare import prepare
 from uda.report import write_json
 
@@ -21,6 +22,7 @@ EXPERIMENTS = [*STREETS, *CAMVID, *CONTRAST, *STRENGTHS]
 # The levels are switched together.
 ALONE = {name: {name} for name in PARTS} | {
     "colours": set(),
+    "cameras": set(),
     "fourier": set(),
     "adversarial": {"appearance", "features", "semantics"},
 }
@@ -45,17 +47,20 @@ def test_only_means_only(name):
     assert active(config) == ALONE[name]
     assert (config.augment.colours.probability > 0) == (name == "colours")
     assert (config.augment.fourier.probability > 0) == (name == "fourier")
+    assert (config.augment.source.noise_probability > 0) == (name == "cameras")
     assert (config.evaluated, config.teacher.batch_norm) == ("teacher", "target")
 
 
 def test_without_means_all_but_one():
     by_name = {e.name: e.config(0) for e in STREETS}
     full = active(by_name["full"])
-    assert active(by_name["without_contrastive"]) == full - {"contrastive"}
+    assert full == {"self_training"}
+    assert active(by_name["with_contrastive"]) == full | {"contrastive"}
     assert active(by_name["without_self_training"]) == full - {"self_training"}
     assert active(by_name["with_masked"]) == full | {"masked"}
-    assert active(by_name["without_adversarial"]) == full - ALONE["adversarial"]
+    assert active(by_name["with_adversarial"]) == full | ALONE["adversarial"]
     assert by_name["without_colours"].augment.colours.probability == 0
+    assert by_name["without_cameras"].augment.source == Photometric()
     assert by_name["with_fourier"].augment.fourier.probability > 0
     assert by_name["without_rare_classes"].data.source_sampling.kind == "uniform"
 

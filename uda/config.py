@@ -25,7 +25,7 @@ from uda.models.teacher import BatchNormMode
 from uda.tree import from_plain, to_plain
 from uda.types import UserError, check_choices
 
-Weighting = Literal["image", "pixel"]
+Weighting = Literal["image", "pixel", "class"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,8 @@ class TeacherConfig:
     - `decay`: share of the old weights that a step keeps, once past its start.
     - `threshold`: probability from which a target pixel counts as trusted.
     - `weighting`: how much a pseudo-label counts. "image": the share of its image's pixels that
-      are trusted (DACS, but per image), "pixel": 1 if it is trusted itself and 0 if not.
+      are trusted (DACS, but per image), "pixel": 1 if it is trusted itself and 0 if not, "class":
+      as "pixel", and 1 too if it is among the surer half of its image's pixels of its class.
     - `batch_norm`: how it normalises, see `uda.models.Teacher`.
     """
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from uda.classes import IGNORE
 from uda.config import Config
 from uda.data.augment import Photometric
-from uda.data.mixing import class_mix_mask, image_trust, paste
+from uda.data.mixing import class_mix_mask, class_trust, image_trust, paste
 from uda.models import DeepLabV3Plus, SegmentationOutput, Teacher
 from uda.randomness import sample_generators
 from uda.types import Batch
@@ -161,9 +161,13 @@ class Scene:
     @cached_property
     def target_weights(self) -> Float[Tensor, "B H W"]:
         """How much each pseudo-label counts, by `teacher.weighting`."""
+        confidence, labels = self._teacher_view
+        threshold = self._config.teacher.threshold
         if self._config.teacher.weighting == "image":
-            return self.trust[:, None, None].expand(self.pseudo_labels.shape)
-        return (self._teacher_view[0] >= self._config.teacher.threshold).float()
+            return self.trust[:, None, None].expand(labels.shape)
+        if self._config.teacher.weighting == "class":
+            return class_trust(confidence, labels, threshold).float()
+        return (confidence >= threshold).float()
 
     @cached_property
     def _mixed(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from tests.studies.ablation import ADAPT, CAMVID, PARTS, START, STREETS, WHOLE, 
 TITLES = {
     "target_statistics": "BatchNorm statistics of the target (AdaBN)",
     "colours": "colour transfer (Reinhard, Pitie)",
+    "cameras": "cameras that vary: colours, grey, blur, noise",
     "fourier": "Fourier amplitude exchange (FDA)",
     "self_training": "self-training on class-mixed images (DACS)",
     "masked": "masked image consistency (MIC)",
@@ -39,13 +40,14 @@ TITLES = {
 }
 _STREETS = {
     "source_only": "source-only",
-    "only_self_training": "self-training",
+    "only_target_statistics": "BatchNorm statistics of the target alone",
+    "without_self_training": "looks alone: full without self-training",
     "full": "full",
     "oracle": "trained on target labels",
 }
 _CAMVID = {
     "camvid_source_only": "source-only",
-    "camvid_self_training": "self-training",
+    "camvid_looks": "looks alone: full without self-training",
     "camvid_full": "full",
     "camvid_oracle": "trained on target labels",
 }

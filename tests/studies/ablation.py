@@ -9,8 +9,19 @@ from typing import Any
 
 from tests.studies._experiments import Experiment
 from tests.studies._runner import main
+from uda.data.augment import Photometric
+from uda.presets.methods import CAMERAS
+from uda.tree import to_plain
 
 Changes = dict[str, Any]
+
+
+def _photometric(augment: Photometric) -> Changes:
+    """The same changes of colours, blur and noise for source images and for mixed ones."""
+    values = to_plain(augment)
+    return {f"augment.{i}.{name}": v for i in ("source", "mixed") for name, v in values.items()}
+
+
 WEIGHT = "losses.{}.weight.value"
 
 # The result of every part is the teacher, whose BatchNorm knows the target alone: to have looked at
@@ -33,6 +44,7 @@ LEVELS: dict[str, float] = dict.fromkeys(("appearance", "features", "semantics")
 # What switches each part on, over `ALL_OFF`.
 PARTS: dict[str, Changes] = {
     "colours": {"augment.colours.probability": 1.0},
+    "cameras": _photometric(CAMERAS),
     "fourier": {"augment.fourier.probability": 0.5},
     "adversarial": {f"levels.{name}.weight.value": value for name, value in LEVELS.items()},
     **{name: {f"levels.{name}.weight.value": value} for name, value in LEVELS.items()},
@@ -43,29 +55,27 @@ ALL_OFF: Changes = {
     **{f"levels.{name}.weight.value": 0.0 for name in LEVELS},
     "augment.colours.probability": 0.0,
     "augment.fourier.probability": 0.0,
+    **_photometric(Photometric()),
     **TEACHER,
 }
 # What is in `full`, and so can be left out of it.
 WITHOUT: dict[str, Changes] = {
     "target_statistics": {"teacher.batch_norm": "batch"},
     "colours": {"augment.colours.probability": 0.0},
+    "cameras": _photometric(Photometric()),
     "self_training": {WEIGHT.format("self_training"): 0.0},
-    "contrastive": {WEIGHT.format("contrastive"): 0.0},
-    "adversarial": {f"levels.{name}.weight.value": 0.0 for name in LEVELS},
     "rare_classes": {"data.source_sampling.kind": "uniform"},
 }
 # What was left out of `full`, put into it.
 WITH: dict[str, Changes] = {
-    "fourier": PARTS["fourier"],
-    "masked": PARTS["masked"],
+    name: PARTS[name]
+    for name in ("contrastive", "adversarial", "masked", "fourier", "pixel_contrast", "affinity")
 }
 
-# All go on from the same network, CamVid's too, at a quarter of its rate: a teacher that begins
+# All go on from the same network, CamVid's too, at half of its rate: a teacher that begins
 # with ImageNet's weights would have nothing to teach.
 START = Experiment(name="start", preset="streets_source_only")
-ADAPT: Changes = {"steps": 250, "optim.lr": 5e-4}
-
-
+ADAPT: Changes = {"steps": 400, "optim.lr": 1e-3}
 WHOLE: Changes = {"steps": START.config(0).steps + ADAPT["steps"]}
 
 
@@ -107,7 +117,7 @@ CAMVID = [
         changes=WHOLE,
         is_oracle=True,
     ),
-    going_on("camvid_self_training", "self_training", setting="camvid"),
+    going_on("camvid_looks", "full", WITHOUT["self_training"], setting="camvid"),
     going_on("camvid_full", "full", setting="camvid"),
 ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.studies._experiments import Experiment
 from tests.studies._runner import main
-from tests.studies.ablation import ALL_OFF, LEVELS, PARTS, WEIGHT, WHOLE, going_on
+from tests.studies.ablation import ADAPT, ALL_OFF, PARTS, WEIGHT, WHOLE, going_on
 
 
 def parts(*names: str) -> dict[str, Any]:
@@ -19,35 +19,25 @@ def parts(*names: str) -> dict[str, Any]:
     return changes
 
 
-HALF = {"augment.colours.probability": 0.5}
-TAUGHT = parts("colours", "self_training")
-# Rates and weights of long trainings.
-SLOW = {
-    f"levels.{name}.{path}": value
-    for name in LEVELS
-    for path, value in {"lr_factor": 1.0, "weight.value": 1e-3}.items()
-}
+LOOKS = parts("colours", "cameras")
+NOISE = "augment.source.noise_probability"
 CHANGES: dict[str, dict[str, Any]] = {
     "target_statistics": parts(),
-    "fourier": parts("fourier"),
     "colours": parts("colours"),
-    "half_colours": {**parts("colours"), **HALF},
-    "half_colours_fourier": {**parts("colours", "fourier"), **HALF},
-    "taught": TAUGHT,
-    "taught_half_colours": {**TAUGHT, **HALF},
-    "taught_half_colours_masked": {
-        **parts("colours", "self_training", "masked"),
-        **HALF,
-        WEIGHT.format("masked"): 0.3,
-    },
-    "colours_contrastive": parts("colours", "contrastive"),
-    "colours_weak_contrastive": {
-        **parts("colours", "contrastive"),
-        WEIGHT.format("contrastive"): 0.1,
-    },
-    "colours_adversarial": parts("colours", "adversarial"),
-    "colours_slow_adversarial": {**parts("colours", "adversarial"), **SLOW},
-    "taught_contrastive": parts("colours", "self_training", "contrastive"),
+    "cameras": parts("cameras"),
+    "looks": LOOKS,
+    "looks_without_noise": LOOKS | {NOISE: 0.0},
+    "looks_half_rate": LOOKS | {"optim.lr": ADAPT["optim.lr"] / 2},
+    "looks_double_rate": LOOKS | {"optim.lr": 2 * ADAPT["optim.lr"]},
+    "taught_by_class": parts("colours", "cameras", "self_training"),
+    "taught_by_image": parts("colours", "cameras", "self_training")
+    | {"teacher.weighting": "image"},
+    "taught_by_pixel": parts("colours", "cameras", "self_training")
+    | {"teacher.weighting": "pixel"},
+    "looks_contrastive": parts("colours", "cameras", "contrastive"),
+    "looks_weak_contrastive": parts("colours", "cameras", "contrastive")
+    | {WEIGHT.format("contrastive"): 0.1},
+    "looks_adversarial": parts("colours", "cameras", "adversarial"),
 }
 STRENGTHS = [
     going_on("dusk_source_only", "source_only", setting="dusk"),

@@ -37,6 +37,24 @@ def paste(mask: Bool[Tensor, "B H W"], source: Tensor, target: Tensor) -> Tensor
     return torch.where(mask if source.dim() == 3 else mask[:, None], source, target)
 
 
+def class_trust(
+    confidence: Float[Tensor, "B H W"], labels: Int64[Tensor, "B H W"], threshold: float
+) -> Bool[Tensor, "B H W"]:
+    """Pixels at least as confident as the median of their image's pixels of the same class.
+
+    And all above the threshold, however many of their class are (Li et al., BDL, CVPR 2019,
+    sec. 3.3 has one median per class over the data set). So a class of which a network is never
+    sure, such as the rare ones, still has the labels that it is surest of.
+    """
+    bars = torch.full_like(confidence, threshold)
+    for label in range(NUM_CLASSES):
+        own = labels == label
+        values = torch.where(own, confidence, torch.nan).flatten(1)
+        median = values.nanmedian(1).values[:, None, None]
+        bars = torch.where(own, torch.minimum(bars, median), bars)
+    return confidence >= bars
+
+
 def image_trust(confidence: Float[Tensor, "B H W"], threshold: float) -> Float[Tensor, "B"]:
     """Share of an image's pixels whose teacher probability is at least `threshold`."""
     return (confidence >= threshold).float().mean((1, 2))

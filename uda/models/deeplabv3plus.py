@@ -121,6 +121,10 @@ class DeepLabV3Plus(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> SegmentationOutput:
         features = self.encoder(images)
         features["aspp"] = self.aspp(features["layer4"])
+        return self.decode(features, images)
+
+    def decode(self, features: dict[str, Tensor], images: Tensor) -> SegmentationOutput:
+        """What follows the pyramid: from the taps `aspp` and `layer1` to logits as `images`."""
         features["decoder"] = self.decoder(features["aspp"], features["layer1"])
         logits = self.classifier(features["decoder"])
         if logits.dtype == torch.bfloat16:  # between two values of 8 bits there is no third
