@@ -17,6 +17,7 @@ from uda.arguments import (
     run_verb,
     say_where_it_starts,
 )
+from uda.score_arguments import add_score, open_score, show_score
 from uda.scoring_arguments import (
     add_actors,
     add_convert,
@@ -78,6 +79,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
     for verb, run in (
         (add_evaluate(verbs, words), _evaluate),
+        (add_score(verbs), _score),
         (add_predict(verbs), _predict),
         (add_distributions(verbs), _distributions),
     ):
@@ -115,16 +117,16 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     from cluster.room import required_gpus
     from cluster.runtime import check_resources, required_cpus, start_ray
-    from cluster.scores import open_validation
+    from cluster.scores import open_validation, outcome
     from cluster.train import Scaling, train
     from uda.types import UserError
 
     actors, fraction = arguments.val_actors, arguments.val_gpus
-    validation = None
-    if arguments.val:
-        validation = open_validation(run, arguments.val, actors=actors, gpus_per_actor=fraction)
-    elif (actors, fraction) != (1, 0):
-        raise UserError("--val-actors, --val-gpus: got them without --val SHARDS")
+    validation = open_validation(run, arguments.val, actors=actors, gpus_per_actor=fraction)
+    if validation is None and (actors, fraction) != (1, 0):
+        raise UserError(
+            "--val-actors, --val-gpus: got them without --val SHARDS or runtime.select_by=quality"
+        )
     scaling = Scaling(
         num_workers=arguments.workers,
         gpu=arguments.gpu,
@@ -137,11 +139,9 @@ def _train(arguments: argparse.Namespace) -> int:
         gpus = (scaling.num_workers if scaling.gpu else 0) + required_gpus(actors, fraction)
         check_resources(*place, gpus, actors=actors)
         step = train(run, scaling, validation=validation)
-    if step < config.steps:
-        print(f"stopped at step {step} of {config.steps}; continue with --resume", file=sys.stderr)
-        return INTERRUPTED
-    print(f"{run.folder}: {step} steps done")
-    return DONE
+    said, is_done = outcome(run, step)
+    print(said, file=sys.stdout if is_done else sys.stderr)
+    return DONE if is_done else INTERRUPTED
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -183,6 +183,29 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     show_report(report, arguments.json)
     if arguments.png and report.oracle.get("worst"):
         print(f"{arguments.png}: the worst images as a picture")
+    return DONE
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    source, target, images = open_score(arguments)
+    gpus = gpus_per_actor(arguments)
+    from cluster.pool import ActorPool
+    from cluster.runtime import start_ray
+    from cluster.score import score_checkpoint
+
+    with (
+        start_ray(needed_cpus=1),
+        ActorPool(actors=arguments.actors, gpus_per_actor=gpus) as pool,
+    ):
+        score = score_checkpoint(
+            arguments.checkpoint,
+            source.path,
+            target.path,
+            images=images,
+            pool=pool,
+            gpus_per_actor=gpus,
+        )
+    show_score(score, arguments)
     return DONE
 
 

@@ -78,10 +78,6 @@ def _config(title: str, out: Path, seed: int) -> Config:
         "seed": seed,
         "model.pretrained": str(start),
         "optim.lr": 1e-3,  # half: what was learned is to be moved, not learned again
-        # Masked images cost half as much again, and in so few steps they take more than they give.
-        "losses.masked.weight": 0.0,
-        "teacher.batch_norm": "batch",
-        "evaluated": "student",
     }
     return override(preset("demo_self_training", steps=_ADAPTATION_STEPS), changes)
 

@@ -9,23 +9,38 @@ from pathlib import Path
 from cluster.evaluate import evaluate
 from cluster.pool import ActorPool
 from cluster.room import check_gpus_per_actor
-from cluster.validation import EVALUATION_FILE, Validator, read_evaluation
+from cluster.score import score_checkpoint
+from cluster.validation import Validator
+from cluster.worker import STOP_FILE
 from uda.checkpoint import checkpoints
 from uda.data.folder import Folder
 from uda.data.shards import Manifest, ShardFolder, open_shards
 from uda.run import Run
+from uda.selection import (
+    EVALUATION_FILE,
+    QUALITY,
+    best_checkpoints,
+    graded,
+    has_stalled,
+    history,
+    read_evaluation,
+    tidy,
+)
 from uda.types import Domain, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Labelled shards, and what scoring on them is given.
+    """What checkpoints are scored on, and what that is given.
 
-    Where the labels `are_of_target`, the scores are called `oracle`: nothing may choose by them.
+    - `shards`: labelled ones, or none. Where the labels `are_of_target`, the scores are called
+      `oracle`: nothing may choose by them.
+    - `unlabelled`: source and target of the run, to measure quality on without target labels.
     """
 
-    shards: ShardFolder
-    are_of_target: bool
+    shards: ShardFolder | None = None
+    are_of_target: bool = True
+    unlabelled: tuple[ShardFolder, ShardFolder] | None = None
     actors: int = 1
     gpus_per_actor: float = 0.0
 
@@ -34,11 +49,20 @@ class Validation:
             raise UserError(f"actors that validate: got {self.actors}, want 1 or more")
         check_gpus_per_actor(self.gpus_per_actor)
 
+    @property
+    def data(self) -> str:
+        """Names what is scored on: the labelled shards, or `none`, and whether quality is too."""
+        labelled = self.shards.manifest.digest if self.shards else _NO_LABELS
+        return f"{labelled} quality" if self.unlabelled else labelled
+
+
+_NO_LABELS = "none"
+
 
 def open_validation(
-    run: Run, shards: str | Path, *, actors: int = 1, gpus_per_actor: float = 0.0
-) -> Validation:
-    """Checks what checkpoints are to be scored on.
+    run: Run, shards: str | Path | None, *, actors: int = 1, gpus_per_actor: float = 0.0
+) -> Validation | None:
+    """Checks what checkpoints are to be scored on; None where nobody wants any score.
 
     Labels are the target's unless they are of the source's domain, and of no other. The manifests
     name it, but for `folder`, under which a user's own data go whatever they are: there it is the
@@ -47,12 +71,18 @@ def open_validation(
     Raises:
         UserError: no shards there, none with labels, or other ones than this run had before.
     """
+    by_quality = run.config.runtime.select_by == "quality"
+    unlabelled = (run.data[Domain.SOURCE], run.data[Domain.TARGET]) if by_quality else None
+    place = {"actors": actors, "gpus_per_actor": gpus_per_actor}
+    if shards is None:
+        return Validation(unlabelled=unlabelled, **place) if by_quality else None  # type: ignore[arg-type]
     folder = open_shards(Path(shards).absolute())
     if not any(folder.manifest.class_pixels):
         raise UserError(f"val {folder.path}: got shards without labels, want labels to score by")
     for checkpoint in checkpoints(run.folder):
         result = read_evaluation(checkpoint)
-        if result and result["data"] != folder.manifest.digest:
+        before = result["data"].split()[0] if result else _NO_LABELS
+        if before not in (_NO_LABELS, folder.manifest.digest):
             raise UserError(
                 f"val {folder.path}: got other shards than those of {checkpoint / EVALUATION_FILE},"
                 " want the same for a whole run; choose another --out for these"
@@ -61,8 +91,8 @@ def open_validation(
     return Validation(
         shards=folder,
         are_of_target=not _are_of_source(folder.manifest, source) or source.domain == target.domain,
-        actors=actors,
-        gpus_per_actor=gpus_per_actor,
+        unlabelled=unlabelled,
+        **place,  # type: ignore[arg-type]
     )
 
 
@@ -85,21 +115,52 @@ def _root(manifest: Manifest) -> Path:
 @contextmanager
 def open_validator(run: Run, validation: Validation) -> Iterator[Validator]:
     """A validator at work, with actors that live from its first checkpoint to the end."""
+    runtime = run.config.runtime
+
+    def on_score(_: Path) -> None:
+        if has_stalled(history(run.folder), runtime.patience):
+            (run.folder / STOP_FILE).touch()  # the workers save and stop at the next line they log
+
     with (
         ActorPool(actors=validation.actors, gpus_per_actor=validation.gpus_per_actor) as pool,
         Validator(
             run.folder,
             lambda checkpoint: score(checkpoint, validation, pool),
             cancel=pool.close,
-            keep=run.config.runtime.keep_checkpoints,
-            data=validation.shards.manifest.digest,
+            prune=lambda: tidy(run.folder, runtime),
+            data=validation.data,
+            on_score=on_score,
         ) as validator,
     ):
         yield validator
 
 
 def score(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict[str, float | None]:
-    """The scores of a checkpoint by their tags, such as `oracle/miou` and `oracle/iou/road`."""
+    """The scores of a checkpoint by their tags, such as `quality/score` and `oracle/iou/road`."""
+    scores: dict[str, float | None] = {}
+    if validation.unlabelled:
+        scores |= _quality(checkpoint, validation, pool)
+    if validation.shards:
+        scores |= _labelled(checkpoint, validation, pool)
+    return scores
+
+
+def _quality(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict[str, float | None]:
+    assert validation.unlabelled is not None
+    source, target = validation.unlabelled
+    found = score_checkpoint(
+        checkpoint,
+        source.path,
+        target.path,
+        pool=pool,
+        gpus_per_actor=validation.gpus_per_actor,
+        progress=False,
+    )
+    return {QUALITY: found.quality, **{f"quality/{k}": v for k, v in found.measures.items()}}
+
+
+def _labelled(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict[str, float | None]:
+    assert validation.shards is not None
     report = evaluate(
         checkpoint,
         validation.shards.path,
@@ -112,3 +173,19 @@ def score(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict[str
     scores = {name: result[name] for name in ("miou", "pixel_accuracy")}
     scores |= {f"iou/{name.replace(' ', '_')}": value for name, value in result["iou"].items()}
     return {f"{prefix}/{name}": value for name, value in scores.items()}
+
+
+def outcome(run: Run, step: int) -> tuple[str, bool]:
+    """What is said of a training that has ended after `step`, and whether that was its end."""
+    runtime, scores = run.config.runtime, history(run.folder)
+    is_stalled = step < run.config.steps and has_stalled(scores, runtime.patience)
+    if step < run.config.steps and not is_stalled:
+        return f"stopped at step {step} of {run.config.steps}; continue with --resume", False
+    lines = [f"{run.folder}: {step} steps done"]
+    if is_stalled:
+        lines.append(f"ended before step {run.config.steps}: quality has not risen for "
+                     f"{runtime.patience} checkpoints")  # fmt: skip
+    if runtime.select_by == "quality" and (best := best_checkpoints(run.folder, 1)):
+        grade = graded(best[0])
+        lines.append(f"best by quality: {best[0]} ({grade.quality if grade else 0:.3f})")
+    return "\n".join(lines), True

@@ -5,7 +5,6 @@ result is written into it, then logged, then the mark is removed: after a crash,
 marked comes again, and is logged once.
 """
 
-import json
 import math
 import sys
 import threading
@@ -16,13 +15,12 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from uda.checkpoint import WAITING_FILE, last_step, prune, step_of, waiting_checkpoints
+from uda.checkpoint import WAITING_FILE, last_step, step_of, waiting_checkpoints
 from uda.journal import TENSORBOARD_FOLDER, Journal, read_scalars
 from uda.report import json_text
+from uda.selection import EVALUATION_FILE, VALIDATION_FILE, read_evaluation
 from uda.types import UserError
 
-EVALUATION_FILE = "evaluation.json"  # in the checkpoint: its scalars, or why there are none
-VALIDATION_FILE = "validation.jsonl"
 VALIDATION_FOLDER = f"{TENSORBOARD_FOLDER}/validation"
 
 _POLL_S = 0.5
@@ -42,18 +40,27 @@ class Validator:
 
     - `score`: the scalars of a checkpoint by their TensorBoard tag; None and NaN are left out.
     - `cancel` makes a `score` that is under way raise, whatever it is.
-    - `keep`: how many of the run's checkpoints stay, see `uda.checkpoint.prune`.
+    - `prune` removes the checkpoints that nobody needs any more.
     - `data` names what is scored on; a kept result is of use only if it was the same.
+    - `on_score` is told of every checkpoint that has been scored, also if it was before.
     """
 
     def __init__(
-        self, run: Path, score: Score, *, cancel: Callable[[], None], keep: int, data: str
+        self,
+        run: Path,
+        score: Score,
+        *,
+        cancel: Callable[[], None],
+        prune: Callable[[], None],
+        data: str,
+        on_score: Callable[[Path], None] = lambda _: None,
     ) -> None:
         self._run = run
         self._score = score
         self._cancel = cancel
-        self._keep = keep
+        self._prune = prune
         self._data = data
+        self._on_score = on_score
         self._journal: Journal | None = None
         self._failures: Counter[Path] = Counter()
         self._known_until = last_step(run)  # what is logged of later steps is of no use
@@ -88,7 +95,7 @@ class Validator:
         try:
             while not self._stopping.is_set():
                 if is_last_look := self._training_is_over.is_set():
-                    prune(self._run, self._keep)  # before, the workers do it whenever they save
+                    self._prune()  # before, the workers do it whenever they save
                 if checkpoint := self._next():
                     if self._failures[checkpoint] and self._stopping.wait(_RETRY_S):
                         break
@@ -118,6 +125,7 @@ class Validator:
                 return
         if "scalars" in result:
             self._log(result["step"], result["scalars"])
+            self._on_score(checkpoint)
         (checkpoint / WAITING_FILE).unlink(missing_ok=True)
 
     def _new_result(self, checkpoint: Path) -> dict[str, Any] | None:
@@ -186,16 +194,6 @@ def _write_evaluation(checkpoint: Path, result: Mapping[str, Any]) -> bool:
             raise
         return False
     return True
-
-
-def read_evaluation(checkpoint: Path) -> dict[str, Any] | None:
-    """What a validator wrote into a checkpoint: step, data, and scalars or an error."""
-    try:
-        return json.loads((checkpoint / EVALUATION_FILE).read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError:  # the machine went down before all of it was on the disk
-        return None
 
 
 def _reason(error: Exception) -> str:

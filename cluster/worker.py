@@ -12,9 +12,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from uda.checkpoint import last_step, prune, resumable_checkpoint, step_folder
+from uda.checkpoint import last_step, resumable_checkpoint, step_folder
 from uda.config import Config
 from uda.journal import Journal
+from uda.selection import tidy
 from uda.task import AdaptationTask
 
 STOP_FILE = "STOP"  # its appearance in the run's folder asks all workers to save and stop
@@ -64,7 +65,7 @@ class RayWorker:
         # start as soon as one of them is gone: deleted by hand, or pruned by a run without Ray.
         if self.rank == 0:
             save(step_folder(self._run, step))
-            prune(self._run, self._config.runtime.keep_checkpoints)
+            tidy(self._run, self._config.runtime)
         ray.train.report({"step": step})  # all wait here until the checkpoint is complete
 
     def restore(self) -> Path | None:

@@ -19,11 +19,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "models", "losses"),
     ("tree", "config", "presets"),
     ("scene", "adversaries"),
-    ("task", "optim", "counting", "metrics", "instances", "official", "tally"),
+    ("task", "optim", "counting", "metrics", "instances", "official", "tally", "quality"),
     ("checkpoint", "segmentron", "segmentron_log", "inference", "report", "pictures", "journal"),
-    ("convert", "watch", "loop", "feed", "label_maps", "evaluate", "distributions"),
+    (
+        "convert",
+        "watch",
+        "loop",
+        "feed",
+        "label_maps",
+        "evaluate",
+        "observe",
+        "distributions",
+        "selection",
+    ),
     ("judge", "exhibition", "predict", "run", "solo", "inspect_shards"),
-    ("arguments", "scoring_arguments", "__main__"),
+    ("arguments", "scoring_arguments", "score_arguments", "__main__"),
 )
 STRANGERS = {"data", "models", "losses"}  # one layer, and yet they never import each other
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -18,13 +18,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.validation import (
-    EVALUATION_FILE,
-    VALIDATION_FILE,
-    VALIDATION_FOLDER,
-    Validator,
-    read_evaluation,
-)
+from cluster.validation import VALIDATION_FOLDER, Validator
 from tests.tiny import shards, tiny_config
 from uda.checkpoint import (
     WAITING_FILE,
@@ -45,6 +39,7 @@ from uda.inference import PLAIN, ready
 from uda.journal import Journal, read_scalars
 from uda.report import EvalReport
 from uda.run import Run, open_run
+from uda.selection import EVALUATION_FILE, VALIDATION_FILE, read_evaluation
 from uda.types import UserError, WorkError
 
 pytestmark = pytest.mark.slow  # much of it waits for a thread
@@ -67,8 +62,11 @@ def step_score(checkpoint: Path) -> dict[str, float]:
     return {TAG: int(checkpoint.name.removeprefix("step-")) / 128}
 
 
-def validator(run: Path, score: Callable = step_score, **options: object) -> Validator:
-    return Validator(run, score, **({"cancel": nothing, "keep": 2, "data": "abc"} | options))
+def validator(
+    run: Path, score: Callable = step_score, *, keep: int = 2, **options: object
+) -> Validator:
+    known = {"cancel": nothing, "prune": lambda: prune(run, keep), "data": "abc"}
+    return Validator(run, score, **(known | options))
 
 
 def nothing() -> None:

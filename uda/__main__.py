@@ -17,6 +17,7 @@ from uda.arguments import (
     run_verb,
     say_where_it_starts,
 )
+from uda.score_arguments import add_score, open_score, show_score
 from uda.scoring_arguments import (
     add_convert,
     add_distributions,
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     add_train(verbs)
     add_evaluate(verbs, words)
     add_predict(verbs)
+    add_score(verbs)
     add_distributions(verbs)
     add_convert(verbs)
     arguments = parser.parse_args(words)
@@ -62,9 +64,12 @@ def _train(arguments: argparse.Namespace) -> int:
     from uda.loop import train
     from uda.run import open_run, read_config
     from uda.solo import SoloWorker
+    from uda.types import UserError
 
     kind = _device_kind(arguments.gpu)
     config = read_config(arguments.preset, arguments.set)
+    if config.runtime.select_by == "quality":
+        raise UserError("runtime.select_by: got 'quality', which takes actors; want `uda train`")
     out = arguments.out or Path("runs") / config.name
     run = open_run(config, out, arguments.source, arguments.target, resume=arguments.resume)
     say_where_it_starts(arguments.resume, last_step(run.folder))
@@ -115,6 +120,31 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     show_report(report, arguments.json)
     if arguments.png and report.oracle.get("worst"):
         print(f"{arguments.png}: the worst images as a picture")
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from uda.checkpoint import load_model
+    from uda.data.rows import ShardRows
+    from uda.inference import decode_threads
+    from uda.observe import observe_source, observe_target
+    from uda.quality import Evidence, SourceStatistics, Statistics
+    from uda.quality.score import score
+    from uda.quality.subset import chosen_images
+
+    kind = _device_kind(arguments.gpu)
+    source, target, images = open_score(arguments)
+    model, threads = load_model(arguments.checkpoint).to(kind), decode_threads(kind)
+    chosen = [chosen_images(len(folder), images) for folder in (source, target)]
+    on_source = observe_source(model, ShardRows(source, labels=True), chosen[0],
+                               decode_threads=threads)  # fmt: skip
+    on_target = observe_target(model, ShardRows(target, labels=False), chosen[1],
+                               decode_threads=threads)  # fmt: skip
+    evidence = Evidence(
+        source=sum(with_progress(on_source, len(chosen[0])), SourceStatistics()),
+        target=sum(with_progress(on_target, len(chosen[1])), Statistics()),
+    )
+    show_score(score(evidence), arguments)
     return 0
 
 
@@ -175,6 +205,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": run_inspect,
     "train": _train,
     "evaluate": _evaluate,
+    "score": _score,
     "predict": _predict,
     "convert": run_convert,
     "distributions": _distributions,

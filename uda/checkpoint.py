@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -267,12 +267,12 @@ def load_weights(model: torch.nn.Module, file: Path) -> None:
     model.load_state_dict(weights)
 
 
-def prune(run: Path, keep: int) -> None:
+def prune(run: Path, keep: int, spare: Collection[Path] = ()) -> None:
     """Removes all before a run's latest `keep` checkpoints, and what a killed save left behind.
 
-    Those that a run can be resumed from are counted. What waits for evaluation stays, without its
-    training state. Only for whoever saves, or when nobody does: a half-written checkpoint looks
-    like what a killed save left.
+    Those that a run can be resumed from are counted. What waits for evaluation and what is in
+    `spare` stays, without its training state. Only for whoever saves, or when nobody does: a
+    half-written checkpoint looks like what a killed save left.
     """
     for leftover in run.glob(f".{_STEP_PREFIX}*.partial"):
         shutil.rmtree(leftover)
@@ -280,7 +280,7 @@ def prune(run: Path, keep: int) -> None:
     for folder in checkpoints(run):
         if not kept or step_of(folder) >= step_of(kept[0]):
             continue
-        if (folder / WAITING_FILE).exists():
+        if folder in spare or (folder / WAITING_FILE).exists():
             (folder / STATE_FILE).unlink(missing_ok=True)
         else:
             shutil.rmtree(folder)

@@ -23,9 +23,10 @@ from uda.losses.adversarial import Level
 from uda.models.deeplabv3plus import ModelConfig
 from uda.models.teacher import BatchNormMode
 from uda.tree import from_plain, to_plain
-from uda.types import UserError, check_choices
+from uda.types import UserError, check_choices, check_least
 
 Weighting = Literal["image", "pixel", "class"]
+SelectBy = Literal["last", "quality"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,12 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """How the same science is computed; not part of the experiment's digest."""
+    """How the same science is computed; not part of the experiment's digest.
+
+    With `select_by` "quality" every checkpoint is scored meanwhile, without target labels
+    (`uda.quality`): the `keep_best` best ones stay beside the latest `keep_checkpoints`, and a run
+    whose score has not risen for `patience` checkpoints ends; 0 lets it go on to its end.
+    """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
@@ -128,13 +134,16 @@ class RuntimeConfig:
     log_every: int = 10
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    select_by: SelectBy = "last"
+    keep_best: int = 1
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, want 1 or more")
-        if self.decode_threads < 0:
-            raise ValueError(f"decode_threads: got {self.decode_threads}, want 0 or more")
+        check_least(self, 1.0, "log_every", "checkpoint_every", "keep_checkpoints", "keep_best")
+        check_least(self, 0.0, "decode_threads", "patience")
+        check_choices(self, select_by=SelectBy)
+        if self.patience and self.select_by != "quality":
+            raise ValueError(f"patience: got {self.patience}, want select_by 'quality' with it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from uda.checkpoint import last_step, prune, resumable_checkpoint, step_folder
+from uda.checkpoint import last_step, resumable_checkpoint, step_folder
 from uda.config import Config
 from uda.journal import Journal
+from uda.selection import tidy
 
 
 class SoloWorker:
@@ -66,7 +67,7 @@ class SoloWorker:
 
     def report(self, step: int, save: Callable[[Path], None]) -> None:
         save(step_folder(self._run, step))
-        prune(self._run, self._config.runtime.keep_checkpoints)
+        tidy(self._run, self._config.runtime)
 
     def restore(self) -> Path | None:
         return resumable_checkpoint(self._run)

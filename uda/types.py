@@ -52,7 +52,7 @@ def check_least(part: Any, least: float, *names: str) -> None:
     """
     for name in names:
         if not least <= (value := getattr(part, name)) < math.inf:
-            raise ValueError(f"{name}: got {value}, want a finite number of {least} or more")
+            raise ValueError(f"{name}: got {value}, want a finite number of {least:g} or more")
 
 
 @dataclass(frozen=True, kw_only=True)

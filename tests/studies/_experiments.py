@@ -73,9 +73,11 @@ def record_of(
     experiment: Experiment, seed: int, folders: Sequence[Path] = (KEPT, NEW)
 ) -> dict[str, Any] | None:
     """The record of a run that learned exactly what this one would, if there is one."""
+    files = [folder / experiment.file(seed) for folder in folders]
+    if not any(file.exists() for file in files):  # configurations take their time
+        return None
     wanted = science(experiment.plain(seed))
-    for folder in folders:
-        file = folder / experiment.file(seed)
+    for file in files:
         if file.exists():
             record = json.loads(file.read_text())
             if (record["setting"], record["is_oracle"]) != (

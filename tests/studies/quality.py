@@ -1,0 +1,192 @@
+"""`make study-quality`: does label-free quality choose the networks that are good on the target?
+
+Checkpoints of the runs of `make study-ablation` (those that are there), of some bad runs and of
+planted failures are scored without labels, and by the target's test labels to see whether the score
+was right. What is scored once is kept; docs/results/quality.json is the result.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.record import STUDIES, at_most, goal, write_record
+from tests.studies._correlation import regret, spearman, weighted_spearman
+from tests.studies._data import shards
+from tests.studies._population import BAD_RUNS, Candidate, candidates
+from tests.studies._runner import Place, carry_out
+from uda.classes import CLASS_LISTS
+from uda.data.examples import open_examples
+from uda.data.rows import ShardRows
+from uda.evaluate import evaluate_images
+from uda.inference import Inference
+from uda.judge import judge
+from uda.observe import observe_source, observe_target
+from uda.quality import MEASURES, Evidence, SourceStatistics, Statistics
+from uda.quality.agreement import agreement, mean_of
+from uda.quality.score import combined, score
+from uda.quality.subset import chosen_images
+from uda.report import write_json
+
+IMAGES = 64  # of each domain
+SEEDS = (0, 1, 2)
+KEPT, NEW = Path("docs/results/quality"), STUDIES / "quality"
+Entry = dict[str, Any]
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(1)
+    place = Place(command="python -m tests.studies.quality", device="cpu", quiet=True)
+    for experiment in BAD_RUNS if arguments.train else []:
+        if experiment.setting in arguments.settings and not experiment.network(0).exists():
+            carry_out((experiment, 0), place)
+    for setting in arguments.settings:
+        _score_all(setting, part=arguments.part)
+    entries = {s: _entries(s) for s in ("streets", "camvid")}
+    write_record(
+        STUDIES / "quality.json",
+        "make study-quality",
+        {s: {**_summary(e), "candidates": list(e.values())} for s, e in entries.items() if e},
+        _goals({s: e for s, e in entries.items() if e}),
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--settings", nargs="+", default=["streets"], choices=["streets", "camvid"])
+    parser.add_argument("--train", action="store_true", help="the bad runs too, where they lack")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"),
+                        help="every Nth candidate from the Ith on: a process per core")  # fmt: skip
+    return parser.parse_args()
+
+
+def _entries(setting: str) -> dict[str, Entry]:
+    """What is kept and what is new, by key."""
+    found: dict[str, Entry] = {}
+    for file in [*KEPT.glob(f"{setting}*.json"), *NEW.glob(f"{setting}*.json")]:
+        found |= json.loads(file.read_text())
+    return found
+
+
+def _score_all(setting: str, part: tuple[int, int]) -> None:
+    data = shards(setting)
+    test = open_examples(data["test"])
+    source = ShardRows(
+        shards("streets" if setting == "streets" else setting)["source"], labels=True
+    )
+    target = ShardRows(data["target"], labels=False)
+    file = NEW / f"{setting}-{part[0]}-of-{part[1]}.json"
+    known = _entries(setting)
+    new = json.loads(file.read_text()) if file.exists() else {}
+    for candidate in [*candidates(setting, SEEDS)][part[0] :: part[1]]:
+        if candidate.key not in known:
+            new[candidate.key] = _scored(candidate, source, target, test, setting)
+            write_json(file, new)
+            print(f"{candidate.key}: quality {new[candidate.key]['quality']:.3f}, "
+                  f"mIoU {new[candidate.key]['oracle_miou']:.2f}", flush=True)  # fmt: skip
+
+
+def _scored(
+    candidate: Candidate, source: ShardRows, target: ShardRows, test: Any, setting: str
+) -> Entry:
+    model = candidate.load()
+    seen = sum(observe_target(model, target, chosen_images(len(target), IMAGES)), Statistics())
+    known = sum(
+        observe_source(model, source, chosen_images(len(source), IMAGES)), SourceStatistics()
+    )
+    result = score(Evidence(target=seen, source=known))
+    inference = Inference(scales=(0.5,) if setting == "camvid" else (1.0,))
+    truth = judge(evaluate_images(model, test, range(len(test)), inference), len(test),
+                  CLASS_LISTS[test.class_list])  # fmt: skip
+    NEW.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        NEW / f"{setting}-{candidate.key}.npz", **{str(i): a for i, a in seen.impressions.items()}
+    )
+    return {
+        "run": candidate.run,
+        "seed": candidate.seed,
+        "step": candidate.step,
+        "planted": candidate.planted,
+        **result.json(),
+        "oracle_miou": round(100 * truth.tally.confusion.miou(truth.class_list), 3),
+    }
+
+
+def _agreements(setting: str, entries: dict[str, Entry]) -> None:
+    """Fills in the agreement with the ensemble of all of them, where their impressions are."""
+    files = {key: NEW / f"{setting}-{key}.npz" for key in entries}
+    if not all(file.exists() for file in files.values()):
+        return
+    said = {key: {int(i): a for i, a in np.load(file).items()} for key, file in files.items()}
+    members = [v for key, v in said.items() if not entries[key]["planted"]]
+    ensemble = mean_of(members)
+    for key, impressions in said.items():
+        seen = Statistics(impressions=impressions)
+        evidence = Evidence(target=seen, source=_all_classes(), ensemble=ensemble)
+        entries[key]["measures"]["agreement"] = agreement(evidence)
+
+
+def _all_classes() -> SourceStatistics:
+    from uda.metrics import Confusion
+
+    return SourceStatistics(confusion=Confusion(np.eye(19, dtype=np.int64)))
+
+
+def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
+    """How every measure, and the score of all, ranks the candidates and chooses among them."""
+    honest = [e for e in entries.values() if not e["planted"]]
+    truth = np.array([e["oracle_miou"] for e in honest])
+    rows = {}
+    for name in ("quality", *MEASURES):
+        values = np.array([_value(e, name) for e in honest])
+        if np.isfinite(values).any():
+            rows[name] = {
+                "spearman": round(spearman(values, truth), 3),
+                "weighted_spearman": round(weighted_spearman(values, truth), 3),
+                "regret": round(regret(values, truth), 2),
+            }
+    last = [max((e for e in honest if (e["run"], e["seed"]) == run), key=lambda e: e["step"])
+            for run in sorted({(e["run"], e["seed"]) for e in honest})]  # fmt: skip
+    rows["last"] = {"regret": round(truth.max() - np.mean([e["oracle_miou"] for e in last]), 2)}
+    best = max(_value(e, "quality") for e in honest)
+    planted = [e for e in entries.values() if e["planted"]]
+    chosen = [e["planted"] for e in planted if _value(e, "quality") > best]
+    return {
+        "checkpoints": len(honest),
+        "runs": len(last),
+        "measures": rows,
+        "planted": len(planted),
+        "planted_chosen": chosen,
+    }
+
+
+def _value(entry: Entry, name: str) -> float:
+    measures = {k: float("nan") if v is None else v for k, v in entry["measures"].items()}
+    return combined(measures) if name == "quality" else measures.get(name, float("nan"))
+
+
+def _goals(entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
+    goals = {}
+    for setting, found in entries.items():
+        summary = _summary(found)
+        mine = summary["measures"]["quality"]
+        others = [row["regret"] for name, row in summary["measures"].items() if name != "quality"]
+        goals |= {
+            f"{setting}: regret, mIoU points": at_most(mine["regret"], 1.0),
+            f"{setting}: weighted Spearman": goal(mine["weighted_spearman"], 0.85),
+            f"{setting}: planted failures chosen": at_most(len(summary["planted_chosen"]), 0),
+            f"{setting}: best other measure's regret minus ours": goal(
+                min(others) - mine["regret"], 0.0
+            ),
+        }
+    return goals
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""How a score without labels is judged, and what it is tempted with."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from tests.small_models import small_model
+from tests.studies import _experiments, quality
+from tests.studies._correlation import ranks, regret, spearman, weighted_spearman
+from tests.studies._population import PLANTED, POPULATION, candidates
+
+
+def test_ranks_share_their_mean_where_values_are_alike():
+    values = np.array([0.3, 0.1, 0.3, np.nan, 0.2])
+    assert ranks(values).tolist() == [4.5, 2.0, 4.5, 1.0, 3.0]
+
+
+def test_rank_correlations_of_known_cases():
+    truth = np.array([1.0, 2.0, 3.0, 4.0])
+    for correlation in (spearman, weighted_spearman):
+        assert correlation(truth**3, truth) == pytest.approx(1.0)
+        assert correlation(-truth, truth) == pytest.approx(-1.0)
+        assert np.isnan(correlation(np.ones(4), truth)), "it tells nothing apart"
+    assert spearman(np.array([2.0, 1.0, 3.0, 4.0]), truth) == pytest.approx(0.8)  # 1 - 6 * 2 / 60
+
+
+def test_weighted_spearman_by_its_definition():
+    draws = np.random.default_rng(0)
+    score, truth = draws.random((2, 20))
+    x, y = score.argsort().argsort() + 1.0, truth.argsort().argsort() + 1.0
+    w = np.maximum(x, y) ** 2
+    covariance = np.cov(np.stack([x, y]), aweights=w)
+    expected = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    assert weighted_spearman(score, truth) == pytest.approx(expected)
+
+
+def test_a_mistake_among_the_good_ones_costs_more():
+    truth = np.arange(10.0)
+    low, high = truth.copy(), truth.copy()
+    low[[0, 1]] = low[[1, 0]]
+    high[[8, 9]] = high[[9, 8]]
+    assert spearman(low, truth) == pytest.approx(spearman(high, truth))
+    assert weighted_spearman(low, truth) > weighted_spearman(high, truth)
+
+
+def test_regret_is_that_of_the_worst_choice_that_the_score_allows():
+    truth = np.array([50.0, 48.0, 30.0])
+    assert regret(np.array([0.9, 0.1, 0.2]), truth) == 0
+    assert regret(np.array([0.1, 0.9, 0.2]), truth) == 2
+    assert regret(np.array([0.9, 0.1, 0.9]), truth) == 20, "a tie is no knowledge"
+    assert regret(np.array([np.nan, 0.1, 0.2]), truth) == 20, "NaN is never chosen"
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_failure_changes_the_network(name):
+    torch.manual_seed(0)
+    model = small_model().eval()
+    planted = copy.deepcopy(model)
+    with torch.no_grad():
+        PLANTED[name](planted)
+        images = torch.randn(1, 3, 64, 64)
+        before, after = model(images).logits, planted(images).logits
+    assert not torch.equal(before, after)
+    assert after.isfinite().all()
+    if name == "logits_times_5":
+        assert torch.equal(before.argmax(1), after.argmax(1)), "it says the same, surer"
+    if name == "building_is_vegetation":
+        assert torch.equal(after[:, 2], before[:, 8])
+        assert torch.equal(after[:, 8], before[:, 2])
+    if name == "one_class":
+        assert (after.argmax(1) == 0).all()
+
+
+def test_no_network_that_saw_target_labels_is_a_candidate():
+    for setting, experiments in POPULATION.items():
+        assert experiments
+        assert not [e.name for e in experiments if e.is_oracle], setting
+
+
+def test_candidates_are_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(_experiments, "FOLDER", tmp_path)
+    few = [e for e in POPULATION["streets"] if e.name in ("start", "source_only", "full")]
+    monkeypatch.setitem(POPULATION, "streets", few)
+    assert list(candidates("streets", (0,))) == []
+    (full,) = [e for e in POPULATION["streets"] if e.name == "full"]
+    full.network(0).mkdir(parents=True)
+    found = [c.key for c in candidates("streets", (0, 1))]
+    assert found == ["full-0-400", *(f"full-0-400-{name}" for name in PLANTED)]
+
+
+def entry(run: str, step: int, miou: float, consistency: float, planted: str = "") -> dict:
+    measures = {"consistency": consistency, "separation": 0.5, "prior_fit": 1.0, "coverage": 1.0}
+    named = {"run": run, "seed": 0, "step": step, "planted": planted}
+    return {**named, "measures": measures, "oracle_miou": miou}
+
+
+def test_the_summary_knows_what_was_chosen():
+    entries = [
+        entry("a", 100, 40.0, 0.6),
+        entry("a", 200, 44.0, 0.7),
+        entry("b", 100, 30.0, 0.5),
+        entry("b", 200, 20.0, 0.3),
+        entry("a", 200, 2.0, 0.9, "one_class"),
+    ]
+    summary = quality._summary({str(i): e for i, e in enumerate(entries)})
+    assert (summary["checkpoints"], summary["runs"], summary["planted"]) == (4, 2, 1)
+    assert summary["measures"]["quality"]["regret"] == 0
+    assert summary["measures"]["quality"]["spearman"] == 1
+    assert summary["measures"]["last"]["regret"] == 44 - (44 + 20) / 2
+    assert summary["planted_chosen"] == ["one_class"]

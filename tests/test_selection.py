@@ -1,0 +1,113 @@
+"""Choosing among the checkpoints of a run: by quality, and blind to every label of the target."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.test_validation import add_checkpoint
+from uda.checkpoint import STATE_FILE, checkpoints, step_folder
+from uda.config import RuntimeConfig
+from uda.journal import Journal
+from uda.selection import (
+    EVALUATION_FILE,
+    QUALITY,
+    VALIDATION_FILE,
+    Graded,
+    best_checkpoints,
+    graded,
+    has_stalled,
+    history,
+    tidy,
+)
+
+BY_QUALITY = RuntimeConfig(select_by="quality", keep_best=2, keep_checkpoints=1)
+
+
+def scored(run: Path, step: int, scalars: Mapping[str, float]) -> Path:
+    folder = add_checkpoint(run, step, waits=False)
+    result = {"step": step, "data": "d", "scalars": dict(scalars)}
+    (folder / EVALUATION_FILE).write_text(json.dumps(result))
+    return folder
+
+
+def steps(folders: list[Path]) -> list[int]:
+    return [int(folder.name.removeprefix("step-")) for folder in folders]
+
+
+def test_the_best_come_first_and_of_equals_the_later_one(tmp_path):
+    for step, quality in {10: 0.5, 20: 0.7, 30: 0.7, 40: 0.6}.items():
+        scored(tmp_path, step, {QUALITY: quality})
+    assert steps(best_checkpoints(tmp_path, 9)) == [30, 20, 40, 10]
+    assert steps(best_checkpoints(tmp_path, 1)) == [30]
+    assert best_checkpoints(tmp_path, 0) == []
+
+
+def test_an_oracle_score_is_not_looked_at(tmp_path):
+    scored(tmp_path, 10, {QUALITY: 0.5, "oracle/miou": 0.1})
+    scored(tmp_path, 20, {QUALITY: 0.4, "oracle/miou": 0.9})
+    scored(tmp_path, 30, {"oracle/miou": 0.99, "validation/miou": 0.99})
+    assert steps(best_checkpoints(tmp_path, 9)) == [10, 20]
+    assert graded(step_folder(tmp_path, 30)) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"step": 5, "data": "d", "error": "no images"}', '{"scalars": {}}']
+)
+def test_what_has_no_score_is_never_chosen(tmp_path, text):
+    folder = add_checkpoint(tmp_path, 5, waits=False)
+    assert best_checkpoints(tmp_path, 9) == [], "not scored"
+    (folder / EVALUATION_FILE).write_text(text)
+    assert best_checkpoints(tmp_path, 9) == []
+
+
+def test_the_best_stay_without_what_training_would_go_on_from(tmp_path):
+    for step, quality in {10: 0.5, 20: 0.9, 30: 0.8, 40: 0.1, 50: 0.2}.items():
+        scored(tmp_path, step, {QUALITY: quality})
+    tidy(tmp_path, BY_QUALITY)
+    assert steps(checkpoints(tmp_path)) == [20, 30, 50]
+    has_state = [(folder / STATE_FILE).exists() for folder in checkpoints(tmp_path)]
+    assert has_state == [False, False, True]
+
+
+def test_without_selection_the_last_ones_stay(tmp_path):
+    for step, quality in {10: 0.9, 20: 0.5, 30: 0.1}.items():
+        scored(tmp_path, step, {QUALITY: quality})
+    tidy(tmp_path, RuntimeConfig(keep_checkpoints=2))
+    assert steps(checkpoints(tmp_path)) == [20, 30]
+
+
+@pytest.mark.parametrize(
+    ("qualities", "patience", "expected"),
+    [
+        ([0.5, 0.6, 0.7], 1, False),
+        ([0.7, 0.6], 1, True),
+        ([0.7, 0.6], 2, False),
+        ([0.7, 0.6, 0.65], 2, True),
+        ([0.7, 0.6, 0.71, 0.6], 2, False),
+        ([0.7, 0.7], 1, False),  # as good, and later
+        ([0.7, 0.6, 0.5], 0, False),
+        ([], 1, False),
+    ],
+)
+def test_a_run_has_stalled_when_its_best_is_long_ago(qualities, patience, expected):
+    scores = [Graded(10 * i, quality) for i, quality in enumerate(qualities)]
+    assert has_stalled(scores, patience) == expected
+    assert has_stalled(scores[::-1], patience) == expected, "whatever comes first"
+
+
+def test_the_history_outlives_the_checkpoints(tmp_path):
+    with Journal(
+        tmp_path, 0, scalars_file=VALIDATION_FILE, tensorboard_folder="tensorboard/validation"
+    ) as journal:
+        journal.write(10, {QUALITY: 0.5, "oracle/miou": 0.2})
+        journal.write(20, {"oracle/miou": 0.3})
+        journal.write(30, {QUALITY: 0.4})
+    assert history(tmp_path) == [Graded(10, 0.5), Graded(30, 0.4)]
+    assert history(tmp_path / "empty") == []
+
+
+def test_patience_wants_something_to_be_patient_about():
+    with pytest.raises(ValueError, match="patience: got 2, want select_by 'quality' with it"):
+        RuntimeConfig(patience=2)

@@ -1,0 +1,92 @@
+"""Quality beside a training on Ray: the best checkpoints stay, a run that gets worse ends early."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_validation import add_checkpoint
+from tests.tiny import shards, tiny_config
+from uda.checkpoint import STATE_FILE, checkpoints, waiting_checkpoints
+from uda.run import Run, open_run
+from uda.selection import QUALITY, best_checkpoints, history, read_evaluation
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]  # imports it, and waits for a thread
+
+BY_QUALITY = {
+    "steps": 40,
+    "runtime.checkpoint_every": 10,
+    "runtime.keep_checkpoints": 1,
+    "runtime.select_by": "quality",
+}
+
+
+def opened(folder: Path, **changes: object) -> Run:
+    config = tiny_config("source_only", BY_QUALITY | changes)
+    return open_run(config, folder, shards("game"), shards("camera"))
+
+
+def test_without_labels_there_is_quality_or_nothing(tmp_path):
+    from cluster.scores import open_validation
+
+    assert open_validation(opened(tmp_path, **{"runtime.select_by": "last"}), None) is None
+    by_quality = open_validation(opened(tmp_path), None)
+    assert by_quality.shards is None
+    assert by_quality.data == "none quality"
+    both = open_validation(opened(tmp_path), shards("camera"))
+    assert both.data.endswith(" quality")
+    assert both.unlabelled == by_quality.unlabelled
+
+
+@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False), (0, False)])
+def test_a_run_whose_quality_falls_is_asked_to_stop(tmp_path, monkeypatch, patience, stops):
+    """0.9, 0.8, 0.7: two in a row below the best one."""
+    from cluster import scores
+    from cluster.worker import STOP_FILE
+
+    run = opened(tmp_path / "run", **{"runtime.patience": patience})
+    run.folder.mkdir()
+    made_up = iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(scores, "score", lambda *_: {QUALITY: next(made_up), "oracle/miou": 0.1})
+    with scores.open_validator(run, scores.open_validation(run, None)) as validator:
+        for step in (10, 20, 30):
+            add_checkpoint(run.folder, step)
+            while waiting_checkpoints(run.folder):
+                time.sleep(0.01)
+        assert (run.folder / STOP_FILE).exists() == stops
+        validator.finish()
+    assert [grade.quality for grade in history(run.folder)] == [0.9, 0.8, 0.7]
+    assert [folder.name for folder in checkpoints(run.folder)] == ["step-0000010", "step-0000030"]
+    said, is_done = scores.outcome(run, 30)
+    assert is_done == stops
+    if stops:
+        assert "quality has not risen for 2 checkpoints" in said
+        assert said.endswith("step-0000010 (0.900)")
+    else:
+        assert said == "stopped at step 30 of 40; continue with --resume"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+def test_a_real_training_keeps_its_best(ray_local: None, tmp_path: Path, capsys) -> None:
+    from cluster.__main__ import main
+    from cluster.pool import ActorPool
+    from cluster.score import score_checkpoint
+
+    out, file = tmp_path / "run", tmp_path / "config.json"
+    file.write_text(tiny_config("source_only", BY_QUALITY).to_json())
+    words = ["train", file, "--source", shards("game"), "--target", shards("camera")]
+    assert main([str(word) for word in [*words, "--out", out, "--workers", 2]]) == 0
+    grades = history(out)
+    assert [grade.step for grade in grades] == [10, 20, 30, 40]
+    best = max(grades, key=lambda grade: (grade.quality, grade.step))
+    (chosen,) = best_checkpoints(out, 1)
+    assert f"best by quality: {chosen} ({best.quality:.3f})" in capsys.readouterr().out
+    assert int(chosen.name.removeprefix("step-")) == best.step
+    assert {folder.name for folder in checkpoints(out)} == {chosen.name, "step-0000040"}
+    assert (checkpoints(out)[-1] / STATE_FILE).exists()
+    logged = read_evaluation(chosen)["scalars"]
+    assert not [tag for tag in logged if not tag.startswith("quality/")], "no oracle anywhere"
+    with ActorPool(actors=1) as pool:
+        again = score_checkpoint(chosen, shards("game"), shards("camera"), pool=pool)
+    assert again.quality == logged[QUALITY]

@@ -1,0 +1,75 @@
+"""Which checkpoints of a run are its best: by quality, which needs no label of the target.
+
+Evaluation actors write their figures into a checkpoint, oracle scores too where labels of the
+target were given to look at. Everything here reads one of them, the quality, and hands on nothing
+but numbers of that name: so nothing that selects can see an oracle.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uda.checkpoint import checkpoints, prune, step_of
+from uda.config import RuntimeConfig
+from uda.journal import read_scalars
+
+EVALUATION_FILE = "evaluation.json"  # in the checkpoint: its scalars, or why there are none
+VALIDATION_FILE = "validation.jsonl"  # in the run: the scalars of all checkpoints there have been
+QUALITY = "quality/score"  # the only scalar that selection reads
+
+
+def read_evaluation(checkpoint: Path) -> dict[str, Any] | None:
+    """What was written into a checkpoint about it: step, data, and scalars or an error."""
+    try:
+        return json.loads((checkpoint / EVALUATION_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:  # the machine went down before all of it was on the disk
+        return None
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A finished step and the quality of its checkpoint."""
+
+    step: int
+    quality: float
+
+
+def graded(checkpoint: Path) -> Graded | None:
+    """None where nobody has scored it, or could."""
+    result = read_evaluation(checkpoint) or {}
+    value = result.get("scalars", {}).get(QUALITY)
+    return None if value is None else Graded(step_of(checkpoint), float(value))
+
+
+def history(run: Path) -> list[Graded]:
+    """All scores that the run has had, also of checkpoints that are gone, by step."""
+    lines = read_scalars(run, VALIDATION_FILE)
+    return [Graded(int(line["step"]), line[QUALITY]) for line in lines if QUALITY in line]
+
+
+def best_checkpoints(run: Path, count: int) -> list[Path]:
+    """Up to `count` of a run's scored checkpoints, best first; of equals the later one.
+
+    Trained for longer at the same quality, it has seen more of the target.
+    """
+    found = [(grade, folder) for folder in checkpoints(run) if (grade := graded(folder))]
+    found.sort(key=lambda pair: (pair[0].quality, pair[0].step), reverse=True)
+    return [folder for _, folder in found[:count]]
+
+
+def has_stalled(scores: Sequence[Graded], patience: int) -> bool:
+    """Whether the last `patience` scores, or more, have all stayed below the best before them."""
+    if patience < 1 or not scores:
+        return False
+    best = max(scores, key=lambda grade: (grade.quality, grade.step))
+    return sum(grade.step > best.step for grade in scores) >= patience
+
+
+def tidy(run: Path, runtime: RuntimeConfig) -> None:
+    """Removes the checkpoints that nobody needs any more; for who may call `prune`."""
+    best = best_checkpoints(run, runtime.keep_best) if runtime.select_by == "quality" else []
+    prune(run, runtime.keep_checkpoints, spare=best)
