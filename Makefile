@@ -26,8 +26,8 @@ demo: $(READY) ## the whole story on a laptop in minutes: report in runs/demo
 	$(BIN)/uda demo $(ARGS)
 
 test: test-fast ## all tests, the fast ones first
-	@echo '== the slow tests and those that start Ray: a few minutes =='
-	$(BIN)/python -m pytest -q -m 'slow or ray' $(ARGS)
+	@echo '== the slow tests and those that start Ray, in two processes: ten minutes =='
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow or ray' $(ARGS)
 
 test-fast: $(READY) ## the tests that take less than two seconds each and start no Ray
 	@echo '== the fast tests, without Ray, one process for each core: two or three minutes =='

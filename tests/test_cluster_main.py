@@ -93,7 +93,7 @@ class TestMistakesAreFoundBeforeRayStarts:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def test_prepare_train_evaluate(ray_local: None, tmp_path: Path, capsys) -> None:
     val, run, scores = tmp_path / "val", tmp_path / "run", tmp_path / "scores.json"

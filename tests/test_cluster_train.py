@@ -26,7 +26,7 @@ from uda.types import UserError
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     # Ray Data warns about parts of itself.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]

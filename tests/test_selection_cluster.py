@@ -66,7 +66,7 @@ def test_a_run_whose_quality_falls_is_asked_to_stop(tmp_path, monkeypatch, patie
         assert said == "stopped at step 30 of 40; continue with --resume"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def test_a_real_training_keeps_its_best(ray_local: None, tmp_path: Path, capsys) -> None:
     from cluster.__main__ import main

@@ -573,7 +573,7 @@ class TestResources:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def test_scores_beside_a_real_training(
     ray_local: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
