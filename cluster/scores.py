@@ -1,10 +1,13 @@
 """What `--val` scores checkpoints on, by whom, and under which tags their scores are logged."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cluster.evaluate import evaluate
 from cluster.pool import ActorPool
@@ -23,6 +26,7 @@ from uda.selection import (
     graded,
     has_stalled,
     history,
+    is_over,
     read_evaluation,
     tidy,
 )
@@ -117,11 +121,15 @@ def open_validator(run: Run, validation: Validation) -> Iterator[Validator]:
     """A validator at work, with actors that live from its first checkpoint to the end."""
     runtime = run.config.runtime
 
+    stop_file = run.folder / STOP_FILE
+
     def on_score(_: Path) -> None:
-        if has_stalled(history(run.folder), runtime.patience):
-            (run.folder / STOP_FILE).touch()  # the workers save and stop at the next line they log
+        if has_stalled(history(run.folder), runtime.patience) and not stop_file.exists():
+            stop_file.touch()  # the workers save and stop at the next line they log
+            _say(f"quality has not risen for {runtime.patience} checkpoints: saving and stopping")
 
     with (
+        _removed_at_the_end(stop_file),
         ActorPool(actors=validation.actors, gpus_per_actor=validation.gpus_per_actor) as pool,
         Validator(
             run.folder,
@@ -135,14 +143,29 @@ def open_validator(run: Run, validation: Validation) -> Iterator[Validator]:
         yield validator
 
 
+@contextmanager
+def _removed_at_the_end(file: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def score(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict[str, float | None]:
     """The scores of a checkpoint by their tags, such as `quality/score` and `oracle/iou/road`."""
-    scores: dict[str, float | None] = {}
-    if validation.unlabelled:
-        scores |= _quality(checkpoint, validation, pool)
+    if not validation.unlabelled:
+        return _labelled(checkpoint, validation, pool)
+    scores = _quality(checkpoint, validation, pool)
     if validation.shards:
-        scores |= _labelled(checkpoint, validation, pool)
+        try:
+            scores |= _labelled(checkpoint, validation, pool)
+        except UserError as error:  # bad labels must not decide which checkpoint is kept
+            _say(f"{checkpoint.name} has no score by labels: {error}")
     return scores
+
+
+def _say(message: str) -> None:
+    tqdm.write(f"uda: {message}", file=sys.stderr)
 
 
 def _quality(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict[str, float | None]:
@@ -177,15 +200,15 @@ def _labelled(checkpoint: Path, validation: Validation, pool: ActorPool) -> dict
 
 def outcome(run: Run, step: int) -> tuple[str, bool]:
     """What is said of a training that has ended after `step`, and whether that was its end."""
-    runtime, scores = run.config.runtime, history(run.folder)
-    is_stalled = step < run.config.steps and has_stalled(scores, runtime.patience)
+    runtime = run.config.runtime
+    is_stalled = step < run.config.steps and is_over(run.folder, runtime)
     if step < run.config.steps and not is_stalled:
         return f"stopped at step {step} of {run.config.steps}; continue with --resume", False
     lines = [f"{run.folder}: {step} steps done"]
     if is_stalled:
         lines.append(f"ended before step {run.config.steps}: quality has not risen for "
                      f"{runtime.patience} checkpoints")  # fmt: skip
-    if runtime.select_by == "quality" and (best := best_checkpoints(run.folder, 1)):
+    if best := best_checkpoints(run.folder, 1):
         grade = graded(best[0])
         lines.append(f"best by quality: {best[0]} ({grade.quality if grade else 0:.3f})")
     return "\n".join(lines), True

@@ -27,6 +27,7 @@ from uda.journal import latest_scalars
 from uda.loop import TrainingError
 from uda.loop import train as train_loop
 from uda.run import Run
+from uda.selection import is_over
 from uda.types import UserError
 
 _MAX_FAILURES = 3  # restarts of the workers from the latest checkpoint before giving up
@@ -58,17 +59,23 @@ def train(
     `runtime.log_every` steps), which is where they agree; the second one aborts.
 
     With `validation`, checkpoints are scored meanwhile; those that still wait when all steps are
-    done are scored before this returns, or when the run is resumed (also after a Ctrl-C here).
+    done are scored before this returns, or when the run is resumed (also after a Ctrl-C here). A
+    run whose quality has not risen for `runtime.patience` of them saves and stops, for good.
 
     Raises:
         UserError: an input cannot be read.
         TrainingError: training cannot go on, in one line.
     """
     run.create()
-    with open_validator(run, validation) if validation else nullcontext() as validator:
-        steps = _fit(run, scaling, validation is not None, progress)
-        if validator and steps >= run.config.steps:
+    if validation and is_over(run.folder, run.config.runtime):  # and not for want of a last score?
+        with open_validator(run, validation) as validator:
             validator.finish()
+        if is_over(run.folder, run.config.runtime):
+            return last_step(run.folder)
+    with open_validator(run, validation) if validation else nullcontext() as running:
+        steps = _fit(run, scaling, validation is not None, progress)
+        if running and (steps >= run.config.steps or is_over(run.folder, run.config.runtime)):
+            running.finish()
     return steps
 
 
@@ -184,15 +191,16 @@ def _say_what_was_skipped(file: Path) -> None:
 def _wait(finished: threading.Event, run: Run, bar: tqdm, stop_file: Path) -> None:
     """Shows progress until the run has ended."""
     # Not Thread.join: interrupted by Ctrl-C, it takes a running thread for an ended one.
-    said = 0
+    said, was_asked = 0, False
     while not finished.is_set():
         try:
             finished.wait(_POLL_S)
             _show(run, bar)
             said = _say_notices(run.folder / _NOTICES_FILE, said)
         except KeyboardInterrupt:
-            if stop_file.exists():
+            if was_asked:  # the file may be there because quality falls
                 raise
+            was_asked = True
             stop_file.touch()
             tqdm.write("saving and stopping; press Ctrl-C again to abort", file=sys.stderr)
     _show(run, bar)

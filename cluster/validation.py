@@ -80,7 +80,7 @@ class Validator:
             self._cancel()
             self._ended.wait(_CANCEL_S)
         if waiting := waiting_checkpoints(self._run):
-            _say(f"{_counted(len(waiting))} left to score; --resume with --val does it")
+            _say(f"{_counted(len(waiting))} left to score; --resume with the same settings does it")
 
     def finish(self) -> None:
         """Waits until all checkpoints are scored; for when the training has come to its end."""

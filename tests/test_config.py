@@ -70,6 +70,8 @@ OTHER = {
     "projection.reads": "layer4",
     "runtime.precision": "bfloat16",
     "teacher.batch_norm": "running",
+    "runtime.patience": {"runtime.select_by": "quality", "runtime.patience": 3},
+    "runtime.select_by": "quality",
     "teacher.weighting": "pixel",
 }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_validation import add_checkpoint
-from uda.checkpoint import STATE_FILE, checkpoints, step_folder
+from uda import selection
+from uda.checkpoint import STATE_FILE, WAITING_FILE, checkpoints, step_folder
 from uda.config import RuntimeConfig
 from uda.journal import Journal
 from uda.selection import (
@@ -19,6 +20,7 @@ from uda.selection import (
     graded,
     has_stalled,
     history,
+    is_over,
     tidy,
 )
 
@@ -71,11 +73,49 @@ def test_the_best_stay_without_what_training_would_go_on_from(tmp_path):
     assert has_state == [False, False, True]
 
 
-def test_without_selection_the_last_ones_stay(tmp_path):
-    for step, quality in {10: 0.9, 20: 0.5, 30: 0.1}.items():
-        scored(tmp_path, step, {QUALITY: quality})
+def test_without_quality_the_last_ones_stay(tmp_path):
+    for step, miou in {10: 0.9, 20: 0.5, 30: 0.1}.items():
+        scored(tmp_path, step, {"oracle/miou": miou})
     tidy(tmp_path, RuntimeConfig(keep_checkpoints=2))
     assert steps(checkpoints(tmp_path)) == [20, 30]
+
+
+def test_a_run_that_is_gone_on_with_without_selection_keeps_its_best(tmp_path):
+    for step, quality in {10: 0.9, 20: 0.5, 30: 0.1}.items():
+        scored(tmp_path, step, {QUALITY: quality})
+    tidy(tmp_path, RuntimeConfig(keep_checkpoints=1))
+    assert steps(checkpoints(tmp_path)) == [10, 30]
+
+
+def test_one_that_is_scored_at_that_very_moment_stays(tmp_path, monkeypatch):
+    waits = add_checkpoint(tmp_path, 10)
+    scored(tmp_path, 20, {QUALITY: 0.1})
+    scored(tmp_path, 30, {QUALITY: 0.2})
+
+    def then_it_is_scored(run: Path, count: int) -> list[Path]:
+        found = best_checkpoints(run, count)
+        (waits / EVALUATION_FILE).write_text(json.dumps({"step": 10, "scalars": {QUALITY: 0.9}}))
+        (waits / WAITING_FILE).unlink()
+        return found
+
+    monkeypatch.setattr(selection, "best_checkpoints", then_it_is_scored)
+    tidy(tmp_path, RuntimeConfig(select_by="quality", keep_checkpoints=1))
+    assert waits in checkpoints(tmp_path)
+    assert best_checkpoints(tmp_path, 1) == [waits]
+
+
+def test_a_run_is_over_by_the_scores_up_to_where_it_is(tmp_path):
+    """Later lines are of a training that somebody has gone back behind."""
+    with Journal(
+        tmp_path, 0, scalars_file=VALIDATION_FILE, tensorboard_folder="tensorboard/validation"
+    ) as journal:
+        for step, quality in {10: 0.9, 20: 0.8, 30: 0.7}.items():
+            journal.write(step, {QUALITY: quality})
+    runtime = RuntimeConfig(select_by="quality", patience=2)
+    add_checkpoint(tmp_path, 20, waits=False)
+    assert not is_over(tmp_path, runtime)
+    add_checkpoint(tmp_path, 30, waits=False)
+    assert is_over(tmp_path, runtime)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.test_validation import add_checkpoint
 from tests.tiny import shards, tiny_config
-from uda.checkpoint import STATE_FILE, checkpoints, waiting_checkpoints
+from uda.checkpoint import STATE_FILE, checkpoints, last_step, step_of, waiting_checkpoints
 from uda.run import Run, open_run
 from uda.selection import QUALITY, best_checkpoints, history, read_evaluation
+from uda.types import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]  # imports it, and waits for a thread
 
@@ -57,6 +59,7 @@ def test_a_run_whose_quality_falls_is_asked_to_stop(tmp_path, monkeypatch, patie
         validator.finish()
     assert [grade.quality for grade in history(run.folder)] == [0.9, 0.8, 0.7]
     assert [folder.name for folder in checkpoints(run.folder)] == ["step-0000010", "step-0000030"]
+    assert not (run.folder / STOP_FILE).exists(), "nothing is left to stop a later start"
     said, is_done = scores.outcome(run, 30)
     assert is_done == stops
     if stops:
@@ -64,6 +67,55 @@ def test_a_run_whose_quality_falls_is_asked_to_stop(tmp_path, monkeypatch, patie
         assert said.endswith("step-0000010 (0.900)")
     else:
         assert said == "stopped at step 30 of 40; continue with --resume"
+
+
+def test_labels_that_cannot_be_read_decide_nothing(tmp_path, monkeypatch, capsys):
+    from cluster import scores
+
+    def refuse(*_: object, **__: object) -> None:
+        raise UserError("row 3: does not read")
+
+    found = SimpleNamespace(quality=0.5, measures={"consistency": 0.4})
+    monkeypatch.setattr(scores, "score_checkpoint", lambda *_, **__: found)
+    monkeypatch.setattr(scores, "evaluate", refuse)
+    both = scores.open_validation(opened(tmp_path), shards("camera"))
+    said = scores.score(Path("step-0000001"), both, None)
+    assert said == {QUALITY: 0.5, "quality/consistency": 0.4}
+    assert "step-0000001 has no score by labels: row 3: does not read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("last", "goes_on"), [(0.1, False), (0.95, True)])
+def test_a_run_that_has_ended_early_is_gone_on_with_only_if_its_last_score_says_so(
+    tmp_path, monkeypatch, last, goes_on
+):
+    """The checkpoint of the stop itself is scored first, as all others are."""
+    from cluster import scores, train
+
+    run = opened(tmp_path / "run", **{"runtime.patience": 2})
+    made_up = {10: 0.9, 20: 0.8, 30: 0.7, 35: last}
+    monkeypatch.setattr(scores, "score", lambda folder, *_: {QUALITY: made_up[step_of(folder)]})
+    fitted: list[int] = []
+
+    def fit(*_: object) -> int:
+        """As the workers do: the first time to where they are asked to stop."""
+        fitted.append(last_step(run.folder))
+        if len(fitted) == 1:
+            for step in (10, 20, 30):
+                add_checkpoint(run.folder, step)
+                while waiting_checkpoints(run.folder):
+                    time.sleep(0.01)
+            add_checkpoint(run.folder, 35)
+            return 35
+        return 40
+
+    monkeypatch.setattr(train, "_fit", fit)
+    validation = scores.open_validation(run, None)
+    place = train.Scaling(num_workers=1)
+    assert train.train(run, place, validation=validation) == 35
+    assert [grade.step for grade in history(run.folder)] == [10, 20, 30, 35]
+    assert waiting_checkpoints(run.folder) == []
+    assert train.train(run, place, validation=validation) == (40 if goes_on else 35)
+    assert len(fitted) == (2 if goes_on else 1)
 
 
 @pytest.mark.timeout(600)

@@ -74,17 +74,19 @@ def observe_image(
     look = _Look(model, pixels)
     if not look.is_finite:
         return Statistics(images=1, broken=1)
-    views = dict(_views(model, pixels, look, index))
-    if not all(bool(scores.isfinite().all()) for scores in views.values()):
-        return Statistics(images=1, broken=1)
-    said = {name: labels_of(scores)[0].cpu().numpy() for name, scores in views.items()}
+    views = {}
+    for name, scores in _views(model, pixels, look, index):  # one at a time: they are large
+        if not bool(scores.isfinite().all()):
+            return Statistics(images=1, broken=1)
+        said = labels_of(scores)[0].cpu().numpy()
+        views[name] = Confusion.of(said, look.labels).matrix
     return Statistics(
         images=1,
         predicted=ClassDistribution.of_label(look.labels).pixels,
         positions=look.probabilities[0].numel(),
         mass=_fixed(look.probabilities).sum((1, 2)),
         entropy=int(_fixed(look.entropy).sum()),
-        views={name: Confusion.of(labels, look.labels).matrix for name, labels in said.items()},
+        views=views,
         sample=_sample(look, look.grid_labels, index),
         impressions={index: _impression(look.probabilities)},
     )
@@ -119,7 +121,7 @@ class _Look:
     def __init__(self, model: DeepLabV3Plus, pixels: UInt8[Tensor, "1 3 H W"]) -> None:
         assert not model.training, "call model.eval() first: an image must not see its neighbours"
         output = model(model.normalise(pixels))
-        self.features = output.features
+        self.features = {name: output.features[name] for name in ("aspp", "layer1")}
         self.is_finite = bool(output.logits.isfinite().all())
         self.labels: UInt8[np.ndarray, "H W"] = labels_of(output.logits)[0].cpu().numpy()
         self.decoder: Float[Tensor, "D h w"] = output.features["decoder"][0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uda.checkpoint import checkpoints, prune, step_of
+from uda.checkpoint import checkpoints, last_step, prune, step_of, waiting_checkpoints
 from uda.config import RuntimeConfig
 from uda.journal import read_scalars
 
@@ -69,7 +69,19 @@ def has_stalled(scores: Sequence[Graded], patience: int) -> bool:
     return sum(grade.step > best.step for grade in scores) >= patience
 
 
+def is_over(run: Path, runtime: RuntimeConfig) -> bool:
+    """Whether the run has stalled; lines of steps that it has gone back behind do not count."""
+    last = last_step(run)
+    scores = [grade for grade in history(run) if grade.step <= last]
+    return has_stalled(scores, runtime.patience)
+
+
 def tidy(run: Path, runtime: RuntimeConfig) -> None:
-    """Removes the checkpoints that nobody needs any more; for who may call `prune`."""
-    best = best_checkpoints(run, runtime.keep_best) if runtime.select_by == "quality" else []
-    prune(run, runtime.keep_checkpoints, spare=best)
+    """Removes the checkpoints that nobody needs any more; for who may call `prune`.
+
+    Also where this start of the run does not select: what another one has scored is worth keeping.
+    """
+    # Before scores are read: one that is scored in between would be neither best nor waiting.
+    waiting = waiting_checkpoints(run)
+    best = best_checkpoints(run, runtime.keep_best)
+    prune(run, runtime.keep_checkpoints, spare=[*waiting, *best])

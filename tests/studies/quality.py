@@ -47,6 +47,8 @@ def main() -> None:
     for setting in arguments.settings:
         _score_all(setting, part=arguments.part)
     entries = {s: _entries(s) for s in ("streets", "camvid")}
+    for setting, found in entries.items():
+        _agreements(setting, found)
     write_record(
         STUDIES / "quality.json",
         "make study-quality",
@@ -85,7 +87,7 @@ def _score_all(setting: str, part: tuple[int, int]) -> None:
     known = _entries(setting)
     new = json.loads(file.read_text()) if file.exists() else {}
     for candidate in [*candidates(setting, SEEDS)][part[0] :: part[1]]:
-        if candidate.key not in known:
+        if known.get(candidate.key, {}).get("folder") != candidate.folder.parent.name:
             new[candidate.key] = _scored(candidate, source, target, test, setting)
             write_json(file, new)
             print(f"{candidate.key}: quality {new[candidate.key]['quality']:.3f}, "
@@ -113,6 +115,7 @@ def _scored(
         "seed": candidate.seed,
         "step": candidate.step,
         "planted": candidate.planted,
+        "folder": candidate.folder.parent.name,  # has the digest of its settings in it
         **result.json(),
         "oracle_miou": round(100 * truth.tally.confusion.miou(truth.class_list), 3),
     }
@@ -154,9 +157,14 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
     last = [max((e for e in honest if (e["run"], e["seed"]) == run), key=lambda e: e["step"])
             for run in sorted({(e["run"], e["seed"]) for e in honest})]  # fmt: skip
     rows["last"] = {"regret": round(truth.max() - np.mean([e["oracle_miou"] for e in last]), 2)}
-    best = max(_value(e, "quality") for e in honest)
+    first = max(honest, key=lambda e: _value(e, "quality"))
     planted = [e for e in entries.values() if e["planted"]]
-    chosen = [e["planted"] for e in planted if _value(e, "quality") > best]
+    chosen = [
+        e["planted"]
+        for e in planted  # one that says the same as the first, surer, is no worse a choice
+        if _value(e, "quality") >= _value(first, "quality")
+        and e["oracle_miou"] < first["oracle_miou"]
+    ]
     return {
         "checkpoints": len(honest),
         "runs": len(last),

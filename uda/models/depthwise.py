@@ -27,6 +27,7 @@ class DepthwiseConv(nn.Conv2d):
         (kernel, other), (dilation, across) = self.kernel_size, self.dilation
         return (
             dilation > 1
+            and self.groups == self.in_channels == self.out_channels
             and (kernel, dilation) == (other, across)
             and kernel % 2 == 1
             and self.stride == (1, 1)
