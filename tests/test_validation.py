@@ -221,7 +221,7 @@ class TestTrouble:
             f"uda: step-0000016 has no score yet: {reason}",
             f"uda: step-0000016 has no score yet: {reason}",
             f"uda: step-0000016 has no score after 3 attempts: {reason}",
-            "uda: 1 checkpoint left to score; --resume with --val does it",
+            "uda: 1 checkpoint left to score; --resume with the same settings does it",
         ]
         assert_logged(tmp_path, 32, 64)
         time.sleep(1)  # TensorBoard orders its files by the second they were begun in
@@ -316,7 +316,9 @@ class TestTrouble:
         validate(tmp_path)
         said = capsys.readouterr().err
         assert "uda: validation stops: [Errno 28] No space left on device" in said
-        assert said.endswith("uda: 1 checkpoint left to score; --resume with --val does it\n")
+        assert said.endswith(
+            "uda: 1 checkpoint left to score; --resume with the same settings does it\n"
+        )
         assert names(waiting_checkpoints(tmp_path)) == ["step-0000016"]
 
     def test_a_stop_interrupts_the_score_and_leaves_the_marks(self, tmp_path, capsys):
@@ -332,7 +334,7 @@ class TestTrouble:
         with validator(tmp_path, score, cancel=cancelled.set):
             assert started.wait(20)
         assert capsys.readouterr().err == (
-            "uda: 2 checkpoints left to score; --resume with --val does it\n"
+            "uda: 2 checkpoints left to score; --resume with the same settings does it\n"
         )
         assert len(waiting_checkpoints(tmp_path)) == 2
         assert read_evaluation(step_folder(tmp_path, 16)) is None
@@ -358,7 +360,7 @@ class TestTrouble:
             running.finish()
         assert capsys.readouterr().err.splitlines() == [
             "uda: scoring 3 checkpoints before the end; Ctrl-C leaves that to --resume",
-            "uda: 2 checkpoints left to score; --resume with --val does it",
+            "uda: 2 checkpoints left to score; --resume with the same settings does it",
         ]
         validate(tmp_path)
         assert_logged(tmp_path, 16, 32, 64)
