@@ -83,6 +83,6 @@ def score_table(score: "Score") -> str:
     lines = [f"{'quality':<{width}}  {score.quality:6.3f}", "-" * (width + 8)]
     for name in names:
         value = score.measures[name]
-        shown = f"{value:6.3f}" if math.isfinite(value) else "     -"
+        shown = f"{value:6.3f}" if math.isfinite(value) else "     -  nothing to judge it by"
         lines.append(f"{name:<{width}}  {shown}{'  in quality' if name in used else ''}")
     return "\n".join(lines)
