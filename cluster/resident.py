@@ -5,22 +5,19 @@ The driver calls `load_resident` and puts the reference into the workers' config
 rows up by index. So one reading serves all epochs and all workers of a node, and what a step
 trains on is decided by the plan alone, not by the order in which Ray delivers.
 
-Ray Data runs our own reader instead of its `read_parquet`: to estimate sizes, that one reads
+Our own tasks fill Ray Data's blocks, not its `read_parquet`: to estimate sizes, that one reads
 samples of all columns, whichever are selected, and the labels of the target must stay unread.
 """
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
 from ray import ObjectRef
-from ray.data import DataContext
 from ray.data.dataset import MaterializedDataset
 
 from uda.data.rows import BlockRows, EncodedRow, ShardRows, read_block
@@ -82,35 +79,25 @@ class ResidentRows:
 
 
 def _materialize(shards: ShardFolder, labels: bool) -> MaterializedDataset:
-    """Tasks that each read a stretch of the folder; blocks stay below Ray's usual size."""
+    """Tasks that each read a stretch of the folder; blocks stay below Ray's usual size.
+
+    The tasks are ours, not `Dataset.map_batches`: that one needs pandas in every worker for its
+    own checks, where importing it from two threads at once fails now and then (ray#32435).
+    """
     per_block = max(1, round(_BLOCK_BYTES * len(shards) / shards.total_bytes))
-    stretches = [
-        {"first": first, "stop": min(first + per_block, len(shards))}
+    rows = ray.put(ShardRows(shards, labels=labels))
+    blocks: list[Any] = [
+        _read.remote(rows, first, min(first + per_block, len(shards)))
         for first in range(0, len(shards), per_block)
     ]
-    rows = ray.put(ShardRows(shards, labels=labels))
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # otherwise each reading tells its execution plan on stderr
-    try:
-        with DataContext.current(context):
-            dataset = ray.data.from_items(stretches, override_num_blocks=len(stretches))
-            return dataset.map_batches(
-                partial(_read, rows=rows), batch_size=None, batch_format="pyarrow"
-            ).materialize()
-    finally:
-        logger.setLevel(level)
+    return ray.data.from_arrow_refs(blocks)
 
 
-def _read(stretches: pa.Table, rows: "ObjectRef[ShardRows]") -> Iterator[pa.Table]:
-    """The samples of these stretches, with the place of each in the folder."""
-    reader: ShardRows = ray.get(rows)
-    for stretch in stretches.to_pylist():
-        samples = np.arange(stretch["first"], stretch["stop"])
-        table = read_block(reader, samples.tolist())
-        yield table.append_column(_SAMPLE, pa.array(samples))
+@ray.remote
+def _read(rows: ShardRows, first: int, stop: int) -> pa.Table:
+    """These samples, with the place of each in the folder."""
+    samples = np.arange(first, stop)
+    return read_block(rows, samples.tolist()).append_column(_SAMPLE, pa.array(samples))
 
 
 @ray.remote(num_cpus=0.5)
