@@ -241,9 +241,9 @@ class Config:
 
     def digest(self) -> str:
         """Twelve hex digits that name the experiment; the same wherever and however it runs."""
-        plain = to_plain(dataclasses.replace(self, runtime=RuntimeConfig(), ingest=IngestConfig()))
         # Through the types once: a preset that says 1 where a float belongs equals its own JSON.
-        plain = to_plain(from_plain(type(self), plain))
+        plain = to_plain(from_plain(type(self), to_plain(self)))
+        del plain["runtime"], plain["ingest"]  # left out whole: what comes to them names nothing new
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
     def local_batch_size(self, num_workers: int) -> int:
