@@ -79,7 +79,7 @@ def _config(title: str, out: Path, seed: int) -> Config:
         "model.pretrained": str(start),
         "optim.lr": 1e-3,  # half: what was learned is to be moved, not learned again
     }
-    return override(preset("demo_self_training", steps=_ADAPTATION_STEPS), changes)
+    return override(preset("demo_full", steps=_ADAPTATION_STEPS), changes)
 
 
 def _draw(out: Path, val: Path) -> None:

@@ -15,6 +15,7 @@ from tests.studies.contrast import CONTRAST
 from tests.studies.strengths import STRENGTHS
 from uda.config import Config
 from uda.data.augment import Photometric
+from uda.data.colours import ColourTransfer
 from uda.data.prepare import prepare
 from uda.report import write_json
 
@@ -53,14 +54,19 @@ def test_only_means_only(name):
 
 def test_without_means_all_but_one():
     by_name = {e.name: e.config(0) for e in STREETS}
-    full = active(by_name["full"])
-    assert full == {"self_training"}
-    assert active(by_name["with_contrastive"]) == full | {"contrastive"}
-    assert active(by_name["without_self_training"]) == full - {"self_training"}
+    assert active(by_name["full"]) == set()
+    assert active(by_name["with_contrastive"]) == {"contrastive"}
+    assert active(by_name["with_self_training"]) == {"self_training"}
+    assert active(by_name["whole"]) == set()
+    assert by_name["whole"].steps == by_name["oracle"].steps
     assert active(by_name["with_masked"]) == full | {"masked"}
     assert active(by_name["with_adversarial"]) == full | ALONE["adversarial"]
-    assert by_name["without_colours"].augment.colours.probability == 0
-    assert by_name["without_cameras"].augment.source == Photometric()
+    looks = by_name["full"].augment
+    assert by_name["only_cameras"].augment == dataclasses.replace(
+        full, colours=ColourTransfer(probability=0.0)
+    )
+    assert by_name["only_colours"].augment.colours == looks.colours
+    assert by_name["only_colours"].augment.source == Photometric()
     assert by_name["with_fourier"].augment.fourier.probability > 0
     assert by_name["without_rare_classes"].data.source_sampling.kind == "uniform"
 

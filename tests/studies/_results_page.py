@@ -41,14 +41,16 @@ TITLES = {
 _STREETS = {
     "source_only": "source-only",
     "only_target_statistics": "BatchNorm statistics of the target alone",
-    "without_self_training": "looks alone: full without self-training",
     "full": "full",
+    "with_self_training": "full with self-training",
+    "whole": "full from ImageNet's weights on",
     "oracle": "trained on target labels",
 }
 _CAMVID = {
     "camvid_source_only": "source-only",
-    "camvid_looks": "looks alone: full without self-training",
     "camvid_full": "full",
+    "camvid_with_self_training": "full with self-training",
+    "camvid_whole": "full from ImageNet's weights on",
     "camvid_oracle": "trained on target labels",
 }
 _NOTHING = "Not measured yet."
@@ -69,10 +71,11 @@ def _introduction() -> str:
         "Made by `make docs` from the records under `docs/results/adaptation`, one for each run: "
         "`make study-ablation` makes those that are missing. Every score is that of the last step "
         "on images that no training has seen; nothing was chosen by it among steps or seeds, and "
-        "strengths were chosen on a third look, `dusk`. All methods, the baseline too, go on from "
-        f"the same source-only network of {START.config(0).steps} steps for {ADAPT['steps']} more. "
-        f"The oracle learns for {WHOLE['steps']} steps from the target's labels, which adaptation "
-        "never sees; gap closed is a gain as a share of the oracle's. mIoU in per cent; means and "
+        "strengths were chosen on a third look, `dusk`. Methods, the baseline too, go on from "
+        f"the same source-only network of {START.config(0).steps} steps for {ADAPT['steps']} more; "
+        f"one row learns for all {WHOLE['steps']} steps as `full` does. The oracle learns as long "
+        "from the target's labels, which adaptation never sees; gap closed is a gain as a share of "
+        "the oracle's. mIoU in per cent; means and "
         f"deviations over seeds {SEEDS[0]} to {SEEDS[-1]}, gains seed by seed."
     )
 
@@ -85,6 +88,7 @@ def _streets(runs: Runs) -> str:
         "only_target_statistics": f"+ {TITLES['target_statistics']}",
         **{f"only_{n}": f"+ these and {TITLES[n]}" for n in alone},
         "full": "**full**",
+        "whole": "full from ImageNet's weights on",
         "oracle": "oracle",
     }
     for name, title in names.items():
@@ -94,6 +98,8 @@ def _streets(runs: Runs) -> str:
             row = _gained(runs, name, title, "source_only", "oracle")
             rows.append([*row[:3], over, row[3]])
     changed = {
+        "only_cameras": f"full without {TITLES['colours']}",
+        "only_colours": f"full without {TITLES['cameras']}",
         **{f"without_{n}": f"full without {TITLES[n]}" for n in WITHOUT},
         **{f"with_{n}": f"full with {TITLES[n]}" for n in WITH},
     }

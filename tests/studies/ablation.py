@@ -58,18 +58,16 @@ ALL_OFF: Changes = {
     **_photometric(Photometric()),
     **TEACHER,
 }
-# What is in `full`, and so can be left out of it.
+# What is in `full`, and so can be left out of it. Without colours it is `only_cameras`, and without
+# cameras `only_colours`.
 WITHOUT: dict[str, Changes] = {
     "target_statistics": {"teacher.batch_norm": "batch"},
-    "colours": {"augment.colours.probability": 0.0},
-    "cameras": _photometric(Photometric()),
-    "self_training": {WEIGHT.format("self_training"): 0.0},
     "rare_classes": {"data.source_sampling.kind": "uniform"},
 }
 # What was left out of `full`, put into it.
 WITH: dict[str, Changes] = {
     name: PARTS[name]
-    for name in ("contrastive", "adversarial", "masked", "fourier", "pixel_contrast", "affinity")
+    for name in ("self_training", "contrastive", "adversarial", "masked", "fourier", "affinity")
 }
 
 # All go on from the same network, CamVid's too, at half of its rate: a teacher that begins
@@ -102,6 +100,8 @@ STREETS = [
     going_on("source_only", "source_only"),
     # What labels of the target would give, as long a training as all others have had together.
     Experiment(name="oracle", preset="streets_source_only", changes=WHOLE, is_oracle=True),
+    # As the oracle from ImageNet's weights on, the looks from the first step.
+    Experiment(name="whole", preset="streets_full", changes=WHOLE),
     going_on("full", "full"),
     going_on("only_target_statistics", "full", ALL_OFF),
     *(going_on(f"only_{name}", "full", {**ALL_OFF, **on}) for name, on in PARTS.items()),
@@ -117,8 +117,11 @@ CAMVID = [
         changes=WHOLE,
         is_oracle=True,
     ),
-    going_on("camvid_looks", "full", WITHOUT["self_training"], setting="camvid"),
     going_on("camvid_full", "full", setting="camvid"),
+    going_on("camvid_with_self_training", "full", WITH["self_training"], setting="camvid"),
+    Experiment(
+        name="camvid_whole", setting="camvid", preset="street_to_camvid_full", changes=WHOLE
+    ),
 ]
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import partial
 
 from uda.config import Config
-from uda.presets.methods import METHODS, RECOMMENDED
+from uda.presets.methods import METHODS, recommended
 from uda.presets.settings import SETTINGS
 from uda.types import UserError
 
-__all__ = ["METHODS", "PRESETS", "RECOMMENDED", "SETTINGS", "preset"]
+__all__ = ["METHODS", "PRESETS", "SETTINGS", "preset", "recommended"]
 
 
 def preset(name: str, steps: int | None = None) -> Config:
@@ -36,7 +36,8 @@ def preset(name: str, steps: int | None = None) -> Config:
 def _build(setting: str, method: str | None, steps: int | None = None) -> Config:
     config = SETTINGS[setting].config()
     config = dataclasses.replace(config, steps=steps or config.steps)
-    config = METHODS[method or RECOMMENDED](config, SETTINGS[setting].is_long)
+    is_long = SETTINGS[setting].is_long
+    config = METHODS[method or recommended(is_long)](config, is_long)
     return dataclasses.replace(config, name=f"{setting}_{method}" if method else setting)
 
 

@@ -65,8 +65,8 @@ def self_training(config: Config, is_long: bool) -> Config:
 def full(config: Config, is_long: bool) -> Config:
     """All of the above together, and every other part at strength 0, to be switched on.
 
-    In trainings of minutes contrast and discriminators are off as well: beside the looks they took
-    half of the time and gave nothing (`make study-ablation` has the figures).
+    In trainings of minutes the looks are all that is on: beside them self-training, contrast and
+    discriminators took half of the time and gave nothing (`make study-ablation` has the figures).
     """
     config = _score_teacher(_take_looks(config, is_long))
     levels = _levels(config, is_long)
@@ -74,7 +74,7 @@ def full(config: Config, is_long: bool) -> Config:
         config,
         losses=(
             Supervised(),
-            SelfTraining(),
+            SelfTraining() if is_long else SelfTraining(weight=OFF),
             _masked(is_long),
             Contrastive(weight=_late(config, 1.0 if is_long else 0.0)),
             PrototypeContrast(weight=OFF),
@@ -98,8 +98,10 @@ METHODS: dict[str, Callable[[Config, bool], Config]] = {
     "full": full,
 }
 
-# What the name of a setting alone stands for.
-RECOMMENDED = "self_training"
+
+def recommended(is_long: bool) -> str:
+    """The method that the name of a setting alone stands for."""
+    return "self_training" if is_long else "full"
 
 
 def _levels(config: Config, is_long: bool) -> tuple[Level, ...]:
