@@ -72,7 +72,7 @@ def test_without_means_all_but_one():
 
 
 def test_all_of_a_seed_start_from_one_network():
-    starts = {e.config(3).model.pretrained for e in STREETS if not e.is_oracle}
+    starts = {e.config(3).model.pretrained for e in STREETS if e.start}
     assert starts == {str(START.network(3))}
     assert START.config(3).model.pretrained == "package"
 
