@@ -8,7 +8,7 @@ from cluster.pool import ActorPool, Work
 from uda.checkpoint import load_model
 from uda.data.rows import ShardRows
 from uda.data.shards import open_shards
-from uda.inference import decode_threads
+from uda.inference import PLAIN, decode_threads, ready
 from uda.models import DeepLabV3Plus
 from uda.observe import observe_source, observe_target
 from uda.quality import Evidence, SourceStatistics, Statistics
@@ -39,10 +39,11 @@ def score_checkpoint(
     folders = [str(Path(folder).absolute()) for folder in (source, target)]
     chosen = [chosen_images(len(open_shards(folder)), images) for folder in folders]
 
-    def network() -> DeepLabV3Plus:
-        return load(path).to("cuda" if gpus_per_actor else "cpu")
+    device = "cuda" if gpus_per_actor else "cpu"
+    threads = decode_threads(device)
 
-    threads = decode_threads("cuda" if gpus_per_actor else "cpu")
+    def network() -> DeepLabV3Plus:
+        return ready(load(path), PLAIN, device)
 
     def on_source() -> Work[SourceStatistics]:
         model, rows, numbers = network(), ShardRows(folders[0], labels=True), chosen[0]

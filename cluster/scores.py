@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from cluster.pool import ActorPool
 from cluster.room import check_gpus_per_actor
 from cluster.score import score_checkpoint
 from cluster.validation import Validator
-from cluster.worker import STOP_FILE
-from uda.checkpoint import checkpoints
+from cluster.worker import FADE_FILE, STOP_FILE, ask_for_fades, fades_asked
+from uda.adversaries import FADE
+from uda.checkpoint import checkpoints, last_step
 from uda.data.folder import Folder
 from uda.data.shards import Manifest, ShardFolder, open_shards
 from uda.run import Run
@@ -23,9 +24,8 @@ from uda.selection import (
     EVALUATION_FILE,
     QUALITY,
     best_checkpoints,
+    fades_wanted,
     graded,
-    has_stalled,
-    history,
     is_over,
     read_evaluation,
     tidy,
@@ -117,30 +117,58 @@ def _root(manifest: Manifest) -> Path:
 
 
 @contextmanager
-def open_validator(run: Run, validation: Validation) -> Iterator[Validator]:
-    """A validator at work, with actors that live from its first checkpoint to the end."""
-    runtime = run.config.runtime
+def open_validator(
+    run: Run, validation: Validation, on_score: Callable[[Path], None] = lambda _: None
+) -> Iterator[Validator]:
+    """A validator at work, with actors that live from its first checkpoint to the end.
 
-    stop_file = run.folder / STOP_FILE
+    `on_score` is told of every checkpoint that has been scored, see `Validator`.
+    """
 
-    def on_score(_: Path) -> None:
-        if has_stalled(history(run.folder), runtime.patience) and not stop_file.exists():
-            stop_file.touch()  # the workers save and stop at the next line they log
-            _say(f"quality has not risen for {runtime.patience} checkpoints: saving and stopping")
+    def look(checkpoint: Path) -> None:
+        _stop_if_over(run)
+        _fade_if_stalled(run)
+        on_score(checkpoint)
 
+    fade_file = run.folder / FADE_FILE
+    fade_file.unlink(missing_ok=True)  # of a start that was killed
+    _fade_if_stalled(run)  # by the scores of one that was stopped before it could
     with (
-        _removed_at_the_end(stop_file),
+        _removed_at_the_end(run.folder / STOP_FILE),
+        _removed_at_the_end(fade_file),
         ActorPool(actors=validation.actors, gpus_per_actor=validation.gpus_per_actor) as pool,
         Validator(
             run.folder,
             lambda checkpoint: score(checkpoint, validation, pool),
             cancel=pool.close,
-            prune=lambda: tidy(run.folder, runtime),
+            prune=lambda: tidy(run.folder, run.config.runtime),
             data=validation.data,
-            on_score=on_score,
+            on_score=look,
         ) as validator,
     ):
         yield validator
+
+
+def _stop_if_over(run: Run) -> None:
+    """Asks the workers to save and stop, at the next line they log."""
+    stop_file = run.folder / STOP_FILE
+    if is_over(run.folder, run.config.runtime) and not stop_file.exists():
+        stop_file.touch()
+        _say(f"{_stalled(run)}: saving and stopping")
+
+
+def _fade_if_stalled(run: Run) -> None:
+    """Asks the workers to fade the levels, once for each stall; not when all steps are done."""
+    runtime = run.config.runtime
+    if runtime.on_stall != "fade" or last_step(run.folder) >= run.config.steps:
+        return
+    if (wanted := fades_wanted(run.folder, runtime)) > fades_asked(run.folder):
+        ask_for_fades(run.folder, wanted)
+        _say(f"{_stalled(run)}: adversarial weights are faded to {FADE**wanted:g} of their own")
+
+
+def _stalled(run: Run) -> str:
+    return f"quality has not risen for {run.config.runtime.patience} checkpoints"
 
 
 @contextmanager
@@ -206,8 +234,7 @@ def outcome(run: Run, step: int) -> tuple[str, bool]:
         return f"stopped at step {step} of {run.config.steps}; continue with --resume", False
     lines = [f"{run.folder}: {step} steps done"]
     if is_stalled:
-        lines.append(f"ended before step {run.config.steps}: quality has not risen for "
-                     f"{runtime.patience} checkpoints")  # fmt: skip
+        lines.append(f"ended before step {run.config.steps}: {_stalled(run)}")
     if best := best_checkpoints(run.folder, 1):
         grade = graded(best[0])
         lines.append(f"best by quality: {best[0]} ({grade.quality if grade else 0:.3f})")

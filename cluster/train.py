@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
 from cluster.errors import forget_errors, keep_input_error, kept_input_error, plain_error
-from cluster.ingest import open_ingest, worker_crops
+from cluster.ingest import IngestRef, open_ingest, worker_crops
+from cluster.leftovers import note_placement, remove_placement
 from cluster.scores import Validation, open_validator
 from cluster.worker import STOP_FILE, RayWorker
 from uda.checkpoint import last_step
@@ -27,8 +29,8 @@ from uda.journal import latest_scalars
 from uda.loop import TrainingError
 from uda.loop import train as train_loop
 from uda.run import Run
-from uda.selection import is_over
-from uda.types import UserError
+from uda.selection import is_over, seems_over
+from uda.types import Domain, UserError
 
 _MAX_FAILURES = 3  # restarts of the workers from the latest checkpoint before giving up
 _COLLECTIVE_TIMEOUT_S = 300  # a worker that is gone must not hold the others for half an hour
@@ -42,16 +44,23 @@ class Scaling:
     """The place a run is given.
 
     Changes neither the data nor the losses; BatchNorm, where a network has it, normalises by each
-    worker's own share of the batch.
+    worker's own share of the batch. With `gpu` each worker has a GPU, or so much of one.
     """
 
     num_workers: int = 1
     gpu: bool = False
     cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 1.0
 
 
 def train(
-    run: Run, scaling: Scaling, *, validation: Validation | None = None, progress: bool = True
+    run: Run,
+    scaling: Scaling,
+    *,
+    validation: Validation | None = None,
+    progress: bool = True,
+    on_score: Callable[[Path], None] = lambda _: None,
+    ingest: Mapping[Domain, IngestRef] | None = None,
 ) -> int:
     """Trains on the cluster that Ray is connected to; returns the number of finished steps.
 
@@ -61,30 +70,40 @@ def train(
     With `validation`, checkpoints are scored meanwhile; those that still wait when all steps are
     done are scored before this returns, or when the run is resumed (also after a Ctrl-C here). A
     run whose quality has not risen for `runtime.patience` of them saves and stops, for good.
+    `on_score` is told of every checkpoint that has been scored, in another thread. `ingest` is what
+    `open_ingest` has made of these data before; without it the shards are read now.
 
     Raises:
         UserError: an input cannot be read.
         TrainingError: training cannot go on, in one line.
     """
     run.create()
-    if validation and is_over(run.folder, run.config.runtime):  # and not for want of a last score?
-        with open_validator(run, validation) as validator:
+    if validation and seems_over(run.folder, run.config.runtime):  # or only for want of a score?
+        with open_validator(run, validation, on_score) as validator:
             validator.finish()
         if is_over(run.folder, run.config.runtime):
             return last_step(run.folder)
-    with open_validator(run, validation) if validation else nullcontext() as running:
-        steps = _fit(run, scaling, validation is not None, progress)
-        if running and (steps >= run.config.steps or is_over(run.folder, run.config.runtime)):
+    scoring = open_validator(run, validation, on_score) if validation else nullcontext()
+    with scoring as running:
+        steps = _fit(run, scaling, validation is not None, progress, ingest)
+        if running and (steps >= run.config.steps or seems_over(run.folder, run.config.runtime)):
             running.finish()
     return steps
 
 
-def _fit(run: Run, scaling: Scaling, mark_waiting: bool, progress: bool) -> int:
+def _fit(
+    run: Run,
+    scaling: Scaling,
+    mark_waiting: bool,
+    progress: bool,
+    ingest: Mapping[Domain, IngestRef] | None,
+) -> int:
     stop_file = run.folder / STOP_FILE
     stop_file.unlink(missing_ok=True)
     (run.folder / _NOTICES_FILE).unlink(missing_ok=True)
     forget_errors(run.folder)
-    trainer = _trainer(run, scaling, mark_waiting)
+    remove_placement(run.folder)
+    trainer = _trainer(run, scaling, mark_waiting, ingest)
     outcome: dict[str, Any] = {}
     finished = threading.Event()
 
@@ -114,15 +133,16 @@ def _fit(run: Run, scaling: Scaling, mark_waiting: bool, progress: bool) -> int:
     return int(outcome["steps"])
 
 
-def _trainer(run: Run, scaling: Scaling, mark_waiting: bool) -> TorchTrainer:
+def _trainer(
+    run: Run, scaling: Scaling, mark_waiting: bool, ingest: Mapping[Domain, IngestRef] | None
+) -> TorchTrainer:
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    ingest = open_ingest(run.config, run.data)
     resources: dict[str, float] = {"CPU": scaling.cpus_per_worker}
     if scaling.gpu:
-        resources["GPU"] = 1
+        resources["GPU"] = scaling.gpus_per_worker
     settings = {
         "run": run,
-        "ingest": ingest,
+        "ingest": open_ingest(run.config, run.data) if ingest is None else ingest,
         "folder": os.getcwd(),
         "mark_waiting": mark_waiting,
     }
@@ -148,6 +168,7 @@ def _trainer(run: Run, scaling: Scaling, mark_waiting: bool) -> TorchTrainer:
 def _work(settings: dict[str, Any]) -> dict[str, Any]:
     """What every worker does: the plain training loop, given a place among many."""
     run: Run = settings["run"]
+    note_placement(run.folder)
     if error := kept_input_error(run.folder):
         return {"error": error}
     if Path(settings["folder"]).is_dir():

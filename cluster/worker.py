@@ -19,6 +19,7 @@ from uda.selection import tidy
 from uda.task import AdaptationTask
 
 STOP_FILE = "STOP"  # its appearance in the run's folder asks all workers to save and stop
+FADE_FILE = "FADE"  # there too, with how many fades of its levels the run should have had by now
 
 
 class RayWorker:
@@ -73,3 +74,19 @@ class RayWorker:
 
     def should_stop(self) -> bool:
         return (self._run / STOP_FILE).exists()
+
+    def fades_asked(self) -> int:
+        return fades_asked(self._run)
+
+
+def ask_for_fades(run: Path, count: int) -> None:
+    """Asks all workers of a run; they follow at the next line they log."""
+    partial = run / f".{FADE_FILE}.partial"
+    partial.write_text(str(count))
+    partial.replace(run / FADE_FILE)
+
+
+def fades_asked(run: Path) -> int:
+    """What was last asked for."""
+    file = run / FADE_FILE
+    return int(file.read_text()) if file.exists() else 0

@@ -98,7 +98,7 @@ class TestSaveAndLoad:
 
     def test_state_is_plain_data(self, saved):
         state = torch.load(saved / "state.pt", weights_only=True)
-        assert set(state) == {"step", "task", "optimisers"}
+        assert set(state) == {"step", "faded_at", "task", "optimisers"}
 
     def test_channels_last_weights_are_saved_too(self, tmp_path):
         state = TrainState(tiny_config("source_only"), CPU)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.tiny import shards, tiny_config
-from uda.checkpoint import TrainState, checkpoints
+from uda.checkpoint import TrainState, checkpoints, fades_before
 from uda.config import Config
 from uda.journal import read_scalars
 
@@ -72,6 +72,20 @@ def test_a_checkpoint_for_evaluation_alone_is_not_resumed(tmp_path, reports):
     reports.clear()
     assert trained(config, tmp_path) == 3
     assert reports == [(({"step": 3},), {})]
+
+
+def test_fades_as_often_as_the_file_says(tmp_path, reports):
+    from cluster.worker import ask_for_fades, fades_asked
+
+    changes = {"runtime.select_by": "quality", "runtime.patience": 1, "runtime.on_stall": "fade"}
+    config = tiny_config("adversarial", {"steps": 15, **changes})
+    assert fades_asked(tmp_path) == 0
+    for count in (1, 2):
+        ask_for_fades(tmp_path, count)
+    assert trained(config, tmp_path) == 15
+    assert fades_before(tmp_path) == [5, 10], "one at a line"
+    assert [line["levels/factor"] for line in read_scalars(tmp_path)] == [1, 0.5, 0.25]
+    assert [file.name for file in tmp_path.glob("*FADE*")] == ["FADE"], "nothing half-written"
 
 
 def test_stops_when_the_file_appears(tmp_path, reports):

@@ -70,6 +70,11 @@ OTHER = {
     "projection.reads": "layer4",
     "runtime.precision": "bfloat16",
     "teacher.batch_norm": "running",
+    "runtime.on_stall": {
+        "runtime.select_by": "quality",
+        "runtime.patience": 3,
+        "runtime.on_stall": "fade",
+    },
     "runtime.patience": {"runtime.select_by": "quality", "runtime.patience": 3},
     "runtime.select_by": "quality",
     "teacher.weighting": "pixel",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from uda.inference import Inference, class_scores, predict, predict_labels, ready
+from uda.inference import Inference, answer, class_scores, predict, predict_labels, ready
 from uda.models import DeepLabV3Plus, ModelConfig, build_model
 from uda.types import UserError, WorkError
 
@@ -274,3 +274,26 @@ def test_ready_changes_the_layout_alone(network):
         before = network(images).logits
     assert ready(network, Inference(), "cpu") is network
     torch.testing.assert_close(class_scores(network, images), before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_of_a_network_is_asked_as_the_whole_is(images, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen: list[tuple[bool, bool]] = []
+
+    def part(given: torch.Tensor) -> str:
+        is_last = given.is_contiguous(memory_format=torch.channels_last)
+        seen.append((torch.backends.cudnn.allow_tf32, is_last))
+        return "anything"
+
+    assert answer(part, images) == "anything"
+    assert answer(part, images, Inference(protocol="segmentron")) == "anything"
+    assert seen == [(False, True), (False, False)]
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_the_advice_on_too_little_memory_is_the_callers(images):
+    def fail(_: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nOf the allocated memory ...")
+
+    with pytest.raises(WorkError, match=r"^out of memory: cpu cannot .* together; wait$"):
+        answer(fail, images, advice="wait")

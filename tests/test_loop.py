@@ -53,6 +53,9 @@ class FakeWorker:
     def should_stop(self) -> bool:
         return bool(self._stop_at) and max(self.lines) >= self._stop_at
 
+    def fades_asked(self) -> int:
+        return 0
+
 
 class Noise:
     """Batches of noise that each take a while."""

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ class TestNumbers:
     def test_counts_and_sums_are_those_of_the_network(self, size):
         model, (image, _) = small_network(), scene(0, *size)
         labels, logits, decoder = answers(model, image)
-        seen = observe_image(model, image, 3)
+        seen = observe_image(model, image, 3, impressions=True)
         assert (seen.images, seen.broken) == (1, 0)
         assert seen.predicted.tolist() == [(labels == k).sum() for k in range(K)]
         ys, xs = (middles(*pair) for pair in zip(decoder.shape[1:], size, strict=True))
@@ -69,9 +70,17 @@ class TestNumbers:
         _, logits, decoder = answers(model, image)
         ys, xs = (middles(*pair) for pair in zip(decoder.shape[1:], (256, 64), strict=True))
         grid = logits.double()[:, ys][:, :, xs].softmax(0).numpy()
-        shown = observe_image(model, image, 0).impressions[0]
+        shown = observe_image(model, image, 0, impressions=True).impressions[0]
         assert (grid.shape, shown.shape) == ((K, 64, 16), (K, 32, 16)), "32x64 are the most"
         assert np.abs(shown - 255 * (grid[:, ::2] + grid[:, 1::2]) / 2).max() <= 0.51
+
+    def test_an_impression_is_made_where_it_is_asked_for_and_changes_nothing_else(self):
+        model, (image, label) = Reader(), scene(0)
+        seen, without = (observe_image(model, image, 0, impressions=i) for i in (True, False))
+        assert list(seen.impressions) == [0]
+        assert plain(replace(seen, impressions={})) == plain(without)
+        assert plain(observe_image(model, image, 0)) == plain(without)
+        assert not observe_labelled(model, image, label, 0).seen.impressions
 
     def test_the_views_count_what_is_said_of_the_perturbed_image(self):
         model, (image, _) = small_network(), scene(1, 64, 96)

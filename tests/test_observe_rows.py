@@ -44,6 +44,13 @@ def test_an_image_does_not_see_its_neighbours(decode_threads):
         assert [plain(statistics) for statistics in seen] == [alone[i] for i in order]
 
 
+def test_impressions_are_for_who_asks():
+    model, rows = Reader(), PaintedRows()
+    assert not added(observe_target(model, rows, [0, 2])).impressions
+    asked = added(observe_target(model, rows, [0, 2], impressions=True))
+    assert list(asked.impressions) == [0, 2]
+
+
 def test_an_image_that_does_not_decode_is_named():
     with pytest.raises(UserError, match="memory, row 4: k4 does not decode"):
         list(observe_target(Reader(), PaintedRows(), range(5)))

@@ -1,15 +1,30 @@
 """How a score without labels is judged, and what it is tempted with."""
 
 import copy
+import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from tests.small_checkpoint import write_checkpoint
 from tests.small_models import small_model
 from tests.studies import _experiments, quality
 from tests.studies._correlation import ranks, regret, spearman, weighted_spearman
-from tests.studies._population import PLANTED, POPULATION, candidates
+from tests.studies._population import (
+    PLANTED,
+    POPULATION,
+    Candidate,
+    all_candidates,
+    candidates,
+)
+from tests.test_score import healthy
+from tests.tiny import shards
+from uda.data.examples import open_examples
+from uda.data.rows import ShardRows
+from uda.quality import Statistics
+from uda.quality.score import score
 
 
 def test_ranks_share_their_mean_where_values_are_alike():
@@ -94,6 +109,67 @@ def entry(run: str, step: int, miou: float, consistency: float, planted: str = "
     measures = {"consistency": consistency, "separation": 0.5, "prior_fit": 1.0, "coverage": 1.0}
     named = {"run": run, "seed": 0, "step": step, "planted": planted}
     return {**named, "measures": measures, "oracle_miou": miou}
+
+
+def test_broken_images_count_in_a_quality_that_is_combined_again():
+    """As in `uda.quality.score`, of which an entry is made."""
+    whole = healthy()
+    part = dataclasses.replace(whole, target=whole.target + Statistics(images=1, broken=1))
+    for evidence, share in ((whole, 1.0), (part, 4 / 5)):
+        result = score(evidence)
+        kept = json.loads(json.dumps({**result.json(), "whole": evidence.target.whole}))
+        assert kept["whole"] == pytest.approx(share)
+        assert quality.entry_value(kept, "quality") == result.quality
+        assert quality.entry_value(kept, "consistency") == result.measures["consistency"]
+        assert np.isnan(quality.entry_value(kept, "agreement"))
+
+
+def test_a_broken_network_is_not_chosen_for_the_images_that_are_left():
+    entries = [entry("a", 100, 40.0, 0.6), entry("b", 100, 5.0, 0.9) | {"whole": 1 / 64}]
+    summary = quality._summary({str(i): e for i, e in enumerate(entries)})
+    assert summary["measures"]["quality"]["regret"] == 0
+    assert summary["measures"]["consistency"]["regret"] == 35
+
+
+def test_entries_of_runs_that_are_gone_leave_the_table(tmp_path, monkeypatch):
+    """Gone from the population, or trained with other settings since; kept ones need no run."""
+    few = [e for e in POPULATION["streets"] if e.name in ("source_only", "full")]
+    monkeypatch.setitem(POPULATION, "streets", few)
+    monkeypatch.setattr(quality, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(quality, "NEW", tmp_path / "new")
+    full = next(c for c in all_candidates("streets", (0,)) if c.key == "full-0-400")
+    folder = full.folder.parent.name
+    good = {"folder": folder, "notes": []}
+    kept = {
+        "full-0-400": good,
+        "full-0-400-one_class": good,
+        "full-0-200": good | {"folder": f"full-0-{'0' * 12}"},
+        "full-0-333": good,
+        "full-9-400": good,
+        "gone-0-400": good | {"folder": f"gone-0-{'0' * 12}"},
+        "full-0-100": good | {"notes": ["scores are not finite in 1 of 64 target images"]},
+    }
+    new = {"full-0-400": good | {"folder": "old"}, "full-0-300": good}
+    for name, entries in (("kept", kept), ("new", new)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "streets-0-of-1.json").write_text(json.dumps(entries))
+    assert set(quality._entries("streets")) == {"full-0-400", "full-0-400-one_class", "full-0-300"}
+    assert quality._entries("streets")["full-0-400"]["folder"] == folder
+
+
+def test_a_candidate_is_scored_with_its_impressions_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "NEW", tmp_path / "new")
+    folder = write_checkpoint(tmp_path / "full-0-abc" / "step-0000400")
+    candidate = Candidate(run="full", seed=0, step=400, folder=folder)
+    source, target = (ShardRows(shards(d), labels=d == "game") for d in ("game", "camera"))
+    found = quality._scored(candidate, source, target, open_examples(shards("camera")), "streets")
+    assert (found["folder"], found["whole"]) == ("full-0-abc", 1.0)
+    assert quality.entry_value(found, "quality") == found["quality"]
+    kept = np.load(tmp_path / "new" / "streets-full-0-400.npz")
+    assert sorted(map(int, kept)) == list(range(8))
+    entries = {candidate.key: found}
+    quality._agreements("streets", entries)
+    assert entries[candidate.key]["measures"]["agreement"] > 0, "with itself"
 
 
 def test_the_summary_knows_what_was_chosen():

@@ -17,6 +17,8 @@ from uda.__main__ import main
 from uda.checkpoint import load_model
 from uda.data.prepare import prepare
 from uda.data.rows import ShardRows
+from uda.data.shards import open_shards
+from uda.inference import PLAIN, ready
 from uda.observe import observe_source, observe_target
 from uda.quality import MEASURES, Evidence, SourceStatistics
 from uda.quality.score import GUARDS, WEIGHTS, Score, score
@@ -37,7 +39,7 @@ def words(checkpoint: Path, *more: object, source="", target="") -> list[str]:
 
 def expected_score(checkpoint: Path, num_images: int) -> Score:
     """Of the images that are chosen, one after the other."""
-    model = load_model(checkpoint)
+    model = ready(load_model(checkpoint), PLAIN, "cpu")
     numbers = chosen_images(8, num_images)
     source, target = (ShardRows(shards(d), labels=d == "game") for d in ("game", "camera"))
     return score(
@@ -48,6 +50,13 @@ def expected_score(checkpoint: Path, num_images: int) -> Score:
     )
 
 
+def seen(look: str, num_images: int) -> dict[str, object]:
+    """What the score says of the shards that it was made from."""
+    folder = shards(look)
+    digest = open_shards(folder).manifest.digest
+    return {"name": folder.name, "digest": digest, "images": num_images, "total": 8}
+
+
 def test_the_verb_prints_the_quality_and_writes_it(checkpoint, tmp_path, capsys):
     file = tmp_path / "new" / "score.json"
     assert main(words(checkpoint, "--images", 3, "--json", file)) == 0
@@ -55,8 +64,8 @@ def test_the_verb_prints_the_quality_and_writes_it(checkpoint, tmp_path, capsys)
     written = json.loads(file.read_text())
     where = {name: written.pop(name) for name in ("checkpoint", "source", "target")}
     assert written == json.loads(json_text(expected.json()))
-    assert where == {"checkpoint": str(checkpoint), "source": str(shards("game")),
-                     "target": str(shards("camera"))}  # fmt: skip
+    assert where == {"checkpoint": str(checkpoint), "source": seen("game", 3),
+                     "target": seen("camera", 3)}  # fmt: skip
     assert [path.name for path in file.parent.iterdir()] == ["score.json"], "nothing half-written"
     streams = capsys.readouterr()
     lines = streams.out.splitlines()
@@ -65,14 +74,27 @@ def test_the_verb_prints_the_quality_and_writes_it(checkpoint, tmp_path, capsys)
     assert used == [*WEIGHTS, *GUARDS]
     assert next(line for line in lines if line.startswith("agreement")).split()[1] == "-"
     assert set(MEASURES) <= {line.split()[0] for line in lines}
+    names = [shards(look).name for look in ("game", "camera")]
+    assert f"images: source {names[0]}: 3 of 8, target {names[1]}: 3 of 8" in lines
     assert "3/3" in streams.err, "progress is shown on stderr"
 
 
 def test_all_images_are_looked_at_where_there_are_no_more(checkpoint, tmp_path, capsys):
     assert main(words(checkpoint, "--json", tmp_path / "score.json")) == 0
     assert "8/8" in capsys.readouterr().err
-    quality = json.loads((tmp_path / "score.json").read_text())["quality"]
-    assert quality == expected_score(checkpoint, 100).quality
+    written = json.loads((tmp_path / "score.json").read_text())
+    assert written["quality"] == expected_score(checkpoint, 100).quality
+    assert (written["source"], written["target"]) == (seen("game", 8), seen("camera", 8))
+
+
+def test_shards_are_named_alike_wherever_they_lie(checkpoint, tmp_path, monkeypatch):
+    """The folder's name and the digest; a relative path, even a point, tells nobody else."""
+    folder = shutil.copytree(shards("camera"), tmp_path / shards("camera").name)
+    monkeypatch.chdir(folder)
+    file = tmp_path / "score.json"
+    assert main(words(checkpoint, "--images", 1, "--json", file, target=".")) == 0
+    assert json.loads(file.read_text())["target"] == seen("camera", 1)
+    assert str(tmp_path) not in file.read_text().replace(str(checkpoint), "")
 
 
 def test_labels_of_the_target_make_no_difference_to_the_score(checkpoint, tmp_path):
@@ -81,7 +103,8 @@ def test_labels_of_the_target_make_no_difference_to_the_score(checkpoint, tmp_pa
     for folder in (labelled, *unlike_labels(labelled, tmp_path)):
         file = tmp_path / "score.json"
         assert main(words(checkpoint, "--json", file, source=labelled, target=folder)) == 0
-        score_alone = json.loads(file.read_text()) | {"target": ""}
+        score_alone = json.loads(file.read_text())
+        assert score_alone.pop("target")["name"] == folder.name
         written.add(json.dumps(score_alone))
     assert len(written) == 1
 

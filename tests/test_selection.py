@@ -1,10 +1,13 @@
 """Choosing among the checkpoints of a run: by quality, and blind to every label of the target."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.test_validation import add_checkpoint
 from uda import selection
@@ -21,6 +24,7 @@ from uda.selection import (
     has_stalled,
     history,
     is_over,
+    seems_over,
     tidy,
 )
 
@@ -32,6 +36,15 @@ def scored(run: Path, step: int, scalars: Mapping[str, float]) -> Path:
     result = {"step": step, "data": "d", "scalars": dict(scalars)}
     (folder / EVALUATION_FILE).write_text(json.dumps(result))
     return folder
+
+
+def log_qualities(run: Path, qualities: Mapping[int, float]) -> None:
+    """As the validator does."""
+    with Journal(
+        run, 0, scalars_file=VALIDATION_FILE, tensorboard_folder="tensorboard/validation"
+    ) as journal:
+        for step, quality in qualities.items():
+            journal.write(step, {QUALITY: quality})
 
 
 def steps(folders: list[Path]) -> list[int]:
@@ -106,11 +119,7 @@ def test_one_that_is_scored_at_that_very_moment_stays(tmp_path, monkeypatch):
 
 def test_a_run_is_over_by_the_scores_up_to_where_it_is(tmp_path):
     """Later lines are of a training that somebody has gone back behind."""
-    with Journal(
-        tmp_path, 0, scalars_file=VALIDATION_FILE, tensorboard_folder="tensorboard/validation"
-    ) as journal:
-        for step, quality in {10: 0.9, 20: 0.8, 30: 0.7}.items():
-            journal.write(step, {QUALITY: quality})
+    log_qualities(tmp_path, {10: 0.9, 20: 0.8, 30: 0.7})
     runtime = RuntimeConfig(select_by="quality", patience=2)
     add_checkpoint(tmp_path, 20, waits=False)
     assert not is_over(tmp_path, runtime)
@@ -135,6 +144,58 @@ def test_a_run_has_stalled_when_its_best_is_long_ago(qualities, patience, expect
     scores = [Graded(10 * i, quality) for i, quality in enumerate(qualities)]
     assert has_stalled(scores, patience) == expected
     assert has_stalled(scores[::-1], patience) == expected, "whatever comes first"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "patience", "expected"),
+    [
+        ([], 2, True),
+        ([30], 2, False),  # it may be the best one, with one score after it
+        ([30], 1, True),  # even then
+        ([20], 2, True),  # even then there are two after it
+        ([20], 3, False),
+        ([5], 3, True),  # before the best: it could only have been longer ago
+        ([50], 2, True),  # the training's next
+        ([30, 50], 2, False),
+        ([10, 15, 25, 40], 2, True),  # scored, and about to lose their marks
+    ],
+)
+def test_a_run_has_not_stalled_while_an_older_checkpoint_may_be_the_best(
+    waiting, patience, expected
+):
+    """10 is the best; three came after it."""
+    scores = [Graded(10, 0.9), Graded(15, 0.8), Graded(25, 0.7), Graded(40, 0.6)]
+    assert has_stalled(scores, patience, waiting=waiting) == expected
+    assert has_stalled(scores[::-1], patience, waiting=waiting[::-1]) == expected
+
+
+@given(
+    qualities=st.dictionaries(st.integers(1, 12), st.integers(0, 4), min_size=1),
+    waiting=st.sets(st.integers(1, 12)),
+    patience=st.integers(1, 4),
+    since=st.integers(0, 12),
+)
+def test_a_stall_is_one_whatever_the_scores_that_are_late(qualities, waiting, patience, since):
+    """By trying out every score that each of them could have."""
+    known = [Graded(step, float(quality)) for step, quality in qualities.items()]
+    late = sorted(step for step in waiting - qualities.keys() if step < max(qualities))[:3]
+    answers = [
+        has_stalled([*known, *map(Graded, late, late_ones)], patience, since=since)
+        for late_ones in itertools.product([-1.0, 2.5, 5.0], repeat=len(late))
+    ]
+    assert has_stalled(known, patience, waiting=late, since=since) == all(answers)
+
+
+def test_a_run_is_not_over_while_a_checkpoint_waits_for_another_attempt(tmp_path):
+    log_qualities(tmp_path, {10: 0.9, 20: 0.8, 40: 0.7})
+    add_checkpoint(tmp_path, 40, waits=False)
+    late = add_checkpoint(tmp_path, 30)
+    runtime = RuntimeConfig(select_by="quality", patience=2)
+    assert (is_over(tmp_path, runtime), seems_over(tmp_path, runtime)) == (False, True)
+    (late / WAITING_FILE).unlink()
+    assert is_over(tmp_path, runtime), "nobody can score it"
+    add_checkpoint(tmp_path, 45)
+    assert is_over(tmp_path, runtime), "where it stopped"
 
 
 def test_the_history_outlives_the_checkpoints(tmp_path):

@@ -126,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
     from uda.data.rows import ShardRows
-    from uda.inference import decode_threads
+    from uda.inference import PLAIN, decode_threads, ready
     from uda.observe import observe_source, observe_target
     from uda.quality import Evidence, SourceStatistics, Statistics
     from uda.quality.score import score
@@ -134,7 +134,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
     kind = _device_kind(arguments.gpu)
     source, target, images = open_score(arguments)
-    model, threads = load_model(arguments.checkpoint).to(kind), decode_threads(kind)
+    model, threads = ready(load_model(arguments.checkpoint), PLAIN, kind), decode_threads(kind)
     chosen = [chosen_images(len(folder), images) for folder in (source, target)]
     on_source = observe_source(model, ShardRows(source, labels=True), chosen[0],
                                decode_threads=threads)  # fmt: skip
@@ -144,7 +144,7 @@ def _score(arguments: argparse.Namespace) -> int:
         source=sum(with_progress(on_source, len(chosen[0])), SourceStatistics()),
         target=sum(with_progress(on_target, len(chosen[1])), Statistics()),
     )
-    show_score(score(evidence), arguments)
+    show_score(score(evidence), arguments, (source, target), images)
     return 0
 
 

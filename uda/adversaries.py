@@ -19,6 +19,8 @@ from uda.models.discriminator import PixelDiscriminator, StatisticsDiscriminator
 from uda.scene import Scene
 from uda.types import HEALTH, Domain
 
+FADE = 0.5  # what a fade multiplies the weights of all levels by
+
 
 def build_discriminator(level: Level, channels: int, stride: int, num_classes: int) -> nn.Module:
     """The discriminator of a level that reads a map of so many channels and pixels per cell."""
@@ -30,13 +32,14 @@ def build_discriminator(level: Level, channels: int, stride: int, num_classes: i
 
 
 def adversarial_terms(
-    level: Level, network: nn.Module, scene: Scene, step: int
+    level: Level, network: nn.Module, scene: Scene, step: int, factor: float = 1.0
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """(summands of the step's loss, detached terms to log) of one level; empty where it rests.
 
     Gradients equal those of the classic alternating update, in one backward pass: fooling reads
     the discriminator through detached weights, its own term reads detached features. A
     discriminator that does not learn at `step` gets no gradient at all, so that Adam leaves it.
+    `factor` multiplies the level's weight, and so the fooling alone.
     """
     summands: list[Tensor] = []
     terms: dict[str, Tensor] = {}
@@ -53,7 +56,7 @@ def adversarial_terms(
         frozen = {name: p.detach() for name, p in network.named_parameters()}
         judged = functional_call(network, frozen, (target.maps,))
         fooling = _distance(level, judged, target, Domain.SOURCE)
-        summands.append(level.weight.at(step) * fooling)
+        summands.append(factor * level.weight.at(step) * fooling)
         terms[f"{level.name}/fooling"] = fooling.detach()
     return summands, terms
 

@@ -3,7 +3,7 @@
 model.safetensors   the network that is evaluated
 state.pt            everything else that changes (loads with weights_only=True); to resume from
 config.json         the experiment
-report.json         step, digest, versions, command, data: where the weights come from
+report.json         step, digest, versions, command, data, fades: where the weights come from
 
 One that `uda.convert` made of another program's file has no state.pt, and of the experiment only
 the name and the network. Such files are also evaluated as they are.
@@ -67,14 +67,16 @@ class TrainState:
         """
         with whole_folder(folder, replace=True) as partial:
             save_weights(self.task.evaluated, partial / MODEL_FILE)
+            fades = {"faded_at": list(self.task.faded_at)}
             state = {
                 "step": self.step,
+                **fades,
                 "task": self.task.state_dict(),
                 "optimisers": self.optimisers.state_dict(),
             }
             torch.save(state, partial / STATE_FILE)
             (partial / CONFIG_FILE).write_text(self.config.to_json())
-            report = {"step": self.step, "digest": self.config.digest(), **provenance}
+            report = {"step": self.step, "digest": self.config.digest(), **provenance, **fades}
             (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
             if waits:
                 (partial / WAITING_FILE).touch()
@@ -97,6 +99,7 @@ class TrainState:
             self.task.load_state_dict(state["task"])
             self.optimisers.load_state_dict(state["optimisers"])
             self.step = state["step"]
+            self.task.faded_at = tuple(state.get("faded_at", ()))  # older checkpoints have none
         except Exception as error:
             raise UserError(
                 f"resume {folder / STATE_FILE}: does not load ({_line(error)})"
@@ -174,6 +177,13 @@ def last_step(run: Path) -> int:
     """The step that a run is resumed at, 0 where it starts anew."""
     found = resumable_checkpoint(run)
     return step_of(found) if found else 0
+
+
+def fades_before(run: Path) -> list[int]:
+    """After which steps a run has faded its levels, up to the one that it is resumed at."""
+    if (checkpoint := resumable_checkpoint(run)) is None:
+        return []
+    return json.loads((checkpoint / REPORT_FILE).read_text()).get("faded_at", [])
 
 
 def find_checkpoint(path: Path) -> Path:

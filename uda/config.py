@@ -4,7 +4,6 @@
 preset function builds a whole tree (`uda.presets`) and `uda.tree.override` changes it.
 """
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from uda.types import UserError, check_choices, check_least
 
 Weighting = Literal["image", "pixel", "class"]
 SelectBy = Literal["last", "quality"]
+OnStall = Literal["stop", "fade"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +122,10 @@ class RuntimeConfig:
     """How the same science is computed; not part of the experiment's digest.
 
     With `select_by` "quality" every checkpoint is scored meanwhile, without target labels
-    (`uda.quality`): the `keep_best` best ones stay beside the latest `keep_checkpoints`, and a run
-    whose score has not risen for `patience` checkpoints ends; 0 lets it go on to its end.
+    (`uda.quality`): the `keep_best` best ones stay beside the latest `keep_checkpoints`. Where the
+    score has not risen for `patience` checkpoints, `on_stall` says what happens: the run ends
+    ("stop"), or it goes on with the weights of all levels halved, as often as that happens
+    ("fade"). A `patience` of 0 lets it go on as it is.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -137,13 +139,16 @@ class RuntimeConfig:
     select_by: SelectBy = "last"
     keep_best: int = 1
     patience: int = 0
+    on_stall: OnStall = "stop"
 
     def __post_init__(self) -> None:
         check_least(self, 1.0, "log_every", "checkpoint_every", "keep_checkpoints", "keep_best")
         check_least(self, 0.0, "decode_threads", "patience")
-        check_choices(self, select_by=SelectBy)
+        check_choices(self, select_by=SelectBy, on_stall=OnStall)
         if self.patience and self.select_by != "quality":
             raise ValueError(f"patience: got {self.patience}, want select_by 'quality' with it")
+        if self.on_stall == "fade" and not self.patience:
+            raise ValueError("on_stall: got 'fade' with patience 0, want 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +223,10 @@ class Config:
         if taken := [level.name for level in self.levels if level.name in LOSSES]:
             # Their figures would share the names under which they are logged.
             raise ValueError(f"levels: got {', '.join(taken)}, want names that no loss has")
+        if self.runtime.on_stall == "fade" and all(level.weight.is_off for level in self.levels):
+            raise ValueError(
+                "runtime.on_stall: got 'fade' without a level to fade, want levels or 'stop'"
+            )
 
     def to_json(self) -> str:
         """The whole tree as JSON text; `from_json` reads it back to an equal tree."""
@@ -243,7 +252,8 @@ class Config:
         """Twelve hex digits that name the experiment; the same wherever and however it runs."""
         # Through the types once: a preset that says 1 where a float belongs equals its own JSON.
         plain = to_plain(from_plain(type(self), to_plain(self)))
-        del plain["runtime"], plain["ingest"]  # left out whole: what comes to them names nothing new
+        # Left out whole: what comes to them names nothing new.
+        del plain["runtime"], plain["ingest"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
     def local_batch_size(self, num_workers: int) -> int:

@@ -7,7 +7,7 @@ mirrored too, and by whose rules the results are put together.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 _MAX_SCALE = 16  # beyond, a slip of the pen would ask for terabytes
 
 Forward = Callable[[Tensor], Tensor]  # normalised images (B, 3, H, W) to logits (B, K, H, W)
+Answer = TypeVar("Answer")
 
 
 @runtime_checkable
@@ -39,6 +40,9 @@ class SegmentationModel(Protocol):
         """uint8 images to float32 ones as the network was trained on."""
 
     def parameters(self) -> Iterator[Tensor]: ...
+
+
+Model = TypeVar("Model", bound=SegmentationModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +99,13 @@ class Inference:
 PLAIN = Inference()
 
 
-def ready(model: SegmentationModel, inference: Inference, device: str) -> SegmentationModel:
+def ready(model: Model, inference: Inference, device: str) -> Model:
     """The same network on `device`, laid out for it; UserError if `precision` is not to be had."""
     if not has_precision(inference.precision, device):
         raise UserError(f"precision: got {inference.precision}, which this {device} lacks")
     if isinstance(model, nn.Module):
         layout = _layout(inference, torch.device(device))
-        model.to(device, memory_format=layout)  # type: ignore[call-overload]
+        model.to(device, memory_format=layout)
     return model
 
 
@@ -142,6 +146,28 @@ def _computing_in(precision: str, device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def answer(
+    network: Callable[[Tensor], Answer],
+    images: Float[Tensor, "B C H W"],
+    inference: Inference = PLAIN,
+    *,
+    advice: str = "try a smaller --batch, or --window",
+) -> Answer:
+    """What a network, or a part of it, makes of images; every pass but those of training.
+
+    They are laid out and computed as `inference` wants. Too little memory is a WorkError, one line
+    that ends with the `advice`.
+    """
+    images = images.contiguous(memory_format=_layout(inference, images.device))
+    try:
+        with _computing_in(inference.precision, images.device):
+            return network(images)
+    except torch.OutOfMemoryError:
+        raise WorkError(f"out of memory: {images.device} cannot look at {len(images)} x "
+                        f"{images.shape[-1]}x{images.shape[-2]} pixels together; "
+                        f"{advice}") from None  # fmt: skip
 
 
 @torch.inference_mode()
@@ -221,14 +247,7 @@ def _forward_of(model: SegmentationModel, inference: Inference) -> Forward:
     assert not model.training, "call model.eval() first: batch statistics must not enter a score"
 
     def forward(images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=_layout(inference, images.device))
-        with _computing_in(inference.precision, images.device):
-            try:
-                logits = model(images).logits
-            except torch.OutOfMemoryError:
-                raise WorkError(f"out of memory: {images.device} cannot look at {len(images)} x "
-                                f"{images.shape[-1]}x{images.shape[-2]} pixels together; try a "
-                                "smaller --batch, or --window") from None  # fmt: skip
+        logits = answer(model, images, inference).logits
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     if not inference.window:

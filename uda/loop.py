@@ -57,6 +57,10 @@ class Worker(Protocol):
         """Whether this worker was asked to stop; asked when a line is logged."""
         ...
 
+    def fades_asked(self) -> int:
+        """How many fades the run is asked to have had by now; asked when a line is logged."""
+        ...
+
 
 @runtime_checkable
 class Batches(Protocol):
@@ -149,6 +153,7 @@ def train(
             if done or state.step % config.runtime.log_every == 0:
                 _log(state, meter, worker, data, watch)
                 meter = _Meter()
+                _fade_if_asked(state, worker)
                 stop = _any(worker, worker.should_stop())
                 done = done or stop
             if done or state.step % config.runtime.checkpoint_every == 0:
@@ -185,8 +190,18 @@ def _log(
     if worker.rank == 0:
         for sentence in news.sentences:
             _logger.warning("%s", sentence)
+    if state.config.runtime.on_stall == "fade" or state.task.faded_at:
+        scalars["levels/factor"] = state.task.levels_factor
     rates = {f"lr/{k}": rate for k, rate in state.optimisers.rates(state.step - 1).items()}
     worker.log(state.step, scalars | news.scalars | rates)
+
+
+def _fade_if_asked(state: TrainState, worker: Worker) -> None:
+    """One fade at a time, and none of a run that does not: all workers at the same step."""
+    if state.config.runtime.on_stall == "fade":
+        is_asked = worker.fades_asked() > len(state.task.faded_at)
+        if _any(worker, is_asked):
+            state.task.fade(state.step)
 
 
 def _check_finite_since(meter: _Meter, state: TrainState, worker: Worker) -> None:

@@ -4,9 +4,10 @@ An image's statistics depend on the network, the image and its number alone: not
 nor on who looks at it. Target images come without labels, from readers that do not read them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from uda.data.augment import Photometric
 from uda.data.decode import decode_row, row_window
 from uda.data.rows import RowReader
 from uda.evaluate import ahead
-from uda.inference import labels_of
+from uda.inference import Answer, answer, labels_of
 from uda.metrics import Confusion
 from uda.models import DeepLabV3Plus
 from uda.quality.sample import PER_IMAGE, PixelSample, lowest
@@ -40,18 +41,24 @@ _CAMERA = Photometric(
     noise_probability=0.5,
     noise_sigma=(0.01, 0.04),
 )
+_ADVICE = "score on GPUs that do nothing else, or on CPUs"
 
 
 def observe_target(
-    model: DeepLabV3Plus, rows: RowReader, indices: Iterable[int], *, decode_threads: int = 0
+    model: DeepLabV3Plus,
+    rows: RowReader,
+    indices: Iterable[int],
+    *,
+    decode_threads: int = 0,
+    impressions: bool = False,
 ) -> Iterator[Statistics]:
     """One image after the other, where the model is; it is in eval mode.
 
-    UserError names the first row that does not decode.
+    `impressions` as `observe_image` has it. UserError names the first row that does not decode.
     """
     with ThreadPoolExecutor(decode_threads) if decode_threads else nullcontext() as pool:
         for index, image in ahead(lambda i: (i, _image(rows, i)), indices, pool, decode_threads):
-            yield observe_image(model, image, index)
+            yield observe_image(model, image, index, impressions=impressions)
 
 
 def observe_source(
@@ -67,10 +74,17 @@ def observe_source(
 
 @torch.inference_mode()
 def observe_image(
-    model: DeepLabV3Plus, image: UInt8[np.ndarray, "H W 3"], index: int
+    model: DeepLabV3Plus,
+    image: UInt8[np.ndarray, "H W 3"],
+    index: int,
+    *,
+    impressions: bool = False,
 ) -> Statistics:
-    """What `uda.quality` wants to know of one image; `index` seeds what is drawn for it."""
-    pixels = _pixels(model, image)
+    """What `uda.quality` wants to know of one image; `index` seeds what is drawn for it.
+
+    With its impression, of 39 kB, only where asked: none but an ensemble compares them.
+    """
+    pixels = _pixels(image)
     look = _Look(model, pixels)
     if not look.is_finite:
         return Statistics(images=1, broken=1)
@@ -88,7 +102,7 @@ def observe_image(
         entropy=int(_fixed(look.entropy).sum()),
         views=views,
         sample=_sample(look, look.grid_labels, index),
-        impressions={index: _impression(look.probabilities)},
+        impressions={index: _impression(look.probabilities)} if impressions else {},
     )
 
 
@@ -100,7 +114,7 @@ def observe_labelled(
     index: int,
 ) -> SourceStatistics:
     """The same of a source image, whose pixels are sampled by their true class."""
-    look = _Look(model, _pixels(model, image))
+    look = _Look(model, _pixels(image))
     if not look.is_finite:
         return SourceStatistics(seen=Statistics(images=1, broken=1))
     rows, columns = (axis.cpu().numpy() for axis in look.grid)
@@ -120,13 +134,14 @@ class _Look:
 
     def __init__(self, model: DeepLabV3Plus, pixels: UInt8[Tensor, "1 3 H W"]) -> None:
         assert not model.training, "call model.eval() first: an image must not see its neighbours"
-        output = model(model.normalise(pixels))
+        self.images = _normalised(model, pixels)
+        output = _ask(model, self.images)
         self.features = {name: output.features[name] for name in ("aspp", "layer1")}
         self.is_finite = bool(output.logits.isfinite().all())
         self.labels: UInt8[np.ndarray, "H W"] = labels_of(output.logits)[0].cpu().numpy()
         self.decoder: Float[Tensor, "D h w"] = output.features["decoder"][0]
         self.grid = tuple(
-            ((torch.arange(n, device=pixels.device) + 0.5) * size / n).long()
+            ((torch.arange(n, device=self.images.device) + 0.5) * size / n).long()
             for n, size in zip(self.decoder.shape[1:], pixels.shape[2:], strict=True)
         )
         logits = output.logits[0][:, self.grid[0][:, None], self.grid[1]].float()
@@ -142,20 +157,28 @@ def _views(
     model: DeepLabV3Plus, pixels: Tensor, look: _Look, index: int
 ) -> Iterator[tuple[str, Float[Tensor, "1 K H W"]]]:
     """What is said of the image when it, or its features, are perturbed."""
-    size = pixels.shape[2:]
+    images, size = look.images, pixels.shape[2:]
+    # On the CPU, as a GPU's random numbers are others: on both the same question is asked.
     camera = _CAMERA(pixels.float() / 255, [generator(_SEED, "quality camera", index)])
     camera = (255 * camera).round().to(torch.uint8)
-    images = model.normalise(pixels)
-    yield "photometric", model(model.normalise(camera)).logits
-    yield "flip", model(images.flip(3)).logits.flip(3)
+    yield "photometric", _ask(model, _normalised(model, camera)).logits
+    yield "flip", _ask(model, images.flip(3)).logits.flip(3)
+
+    def at_own_size(scaled: Tensor) -> Tensor:
+        return F.interpolate(model(scaled).logits, size, mode="bilinear")
+
     for name, scale in _SCALES.items():
         scaled = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=scale < 1)
-        yield name, F.interpolate(model(scaled).logits, size, mode="bilinear")
+        yield name, _ask(at_own_size, scaled)
     channels = look.features["aspp"].shape[1]
     kept = generator(_SEED, "quality dropout", index).random(channels) >= _DROPPED
-    mask = torch.as_tensor(kept / (1 - _DROPPED), dtype=torch.float32, device=pixels.device)
+    mask = torch.as_tensor(kept / (1 - _DROPPED), dtype=torch.float32, device=images.device)
     dropped = {**look.features, "aspp": look.features["aspp"] * mask[:, None, None]}
-    yield "dropout", model.decode(dropped, images).logits
+    yield "dropout", _ask(partial(model.decode, dropped), images).logits
+
+
+def _ask(network: Callable[[Tensor], Answer], images: Float[Tensor, "1 3 h w"]) -> Answer:
+    return answer(network, images, advice=_ADVICE)
 
 
 def _sample(look: _Look, labels: UInt8[np.ndarray, "h w"], index: int) -> PixelSample:
@@ -188,9 +211,14 @@ def _fixed(values: Tensor) -> np.ndarray:
     return (values.double() * FIXED).round().long().cpu().numpy()
 
 
-def _pixels(model: DeepLabV3Plus, image: np.ndarray) -> Tensor:
-    device = next(model.parameters()).device
-    return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None]
+def _pixels(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "1 3 H W"]:
+    """On the CPU, whatever the model is on."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+
+
+def _normalised(model: DeepLabV3Plus, pixels: UInt8[Tensor, "1 3 H W"]) -> Float[Tensor, "1 3 H W"]:
+    """Where the model is."""
+    return model.normalise(pixels.to(next(model.parameters()).device))
 
 
 def _image(rows: RowReader, index: int) -> np.ndarray:

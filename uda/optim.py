@@ -71,9 +71,14 @@ class Optimisers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for i, optimiser in enumerate(self._all):
             saved = state[str(i)]
-            # How it is computed is this run's choice, not that of the run which saved.
-            fused = {"fused": optimiser.defaults["fused"]}
-            groups = [group | fused for group in saved["param_groups"]]
+            # How it is computed is this run's choice, not that of the run which saved; and so is
+            # the decay, where another run's checkpoint is gone on from (the rates: see `step`).
+            own = {"fused": optimiser.defaults["fused"]}
+            decays = {group["name"]: group["weight_decay"] for group in optimiser.param_groups}
+            groups = [
+                {**group, **own, "weight_decay": decays.get(group["name"], group["weight_decay"])}
+                for group in saved["param_groups"]
+            ]
             optimiser.load_state_dict({**saved, "param_groups": groups})
             _lay_like_parameters(optimiser)
 

@@ -60,17 +60,39 @@ def open_score(arguments: argparse.Namespace) -> "tuple[ShardFolder, ShardFolder
     return source, target, images
 
 
-def show_score(score: "Score", arguments: argparse.Namespace) -> None:
-    """Prints the score, and writes the JSON where a file is named (whole or not at all)."""
+def show_score(
+    score: "Score",
+    arguments: argparse.Namespace,
+    data: "tuple[ShardFolder, ShardFolder]",
+    images: int,
+) -> None:
+    """Prints the score, and writes the JSON where a file is named (whole or not at all).
+
+    `data` are source and target, of which up to `images` each were looked at.
+    """
     from uda.report import write_json
 
+    seen = dict(zip(("source", "target"), (_seen(folder, images) for folder in data), strict=True))
     print(score_table(score))
+    shown = (f"{role} {of['name']}: {of['images']} of {of['total']}" for role, of in seen.items())
+    print(f"images: {', '.join(shown)}")
     for note in score.notes:
         print(f"note: {note}")
     if arguments.json is not None:
-        said = {"checkpoint": str(arguments.checkpoint)}
-        said |= {"source": str(arguments.source), "target": str(arguments.target)}
-        write_json(arguments.json, {**score.json(), **said})
+        checkpoint = {"checkpoint": str(arguments.checkpoint)}
+        write_json(arguments.json, {**score.json(), **checkpoint, **seen})
+
+
+def _seen(folder: "ShardFolder", images: int) -> dict[str, str | int]:
+    """Names what was looked at: by the digest, as a path says little on another machine."""
+    from uda.quality.subset import chosen_images
+
+    return {
+        "name": folder.path.absolute().name,
+        "digest": folder.manifest.digest,
+        "images": len(chosen_images(len(folder), images)),
+        "total": len(folder),
+    }
 
 
 def score_table(score: "Score") -> str:

@@ -6,12 +6,19 @@ but numbers of that name: so nothing that selects can see an oracle.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uda.checkpoint import checkpoints, last_step, prune, step_of, waiting_checkpoints
+from uda.checkpoint import (
+    checkpoints,
+    fades_before,
+    last_step,
+    prune,
+    step_of,
+    waiting_checkpoints,
+)
 from uda.config import RuntimeConfig
 from uda.journal import read_scalars
 
@@ -61,19 +68,53 @@ def best_checkpoints(run: Path, count: int) -> list[Path]:
     return [folder for _, folder in found[:count]]
 
 
-def has_stalled(scores: Sequence[Graded], patience: int) -> bool:
-    """Whether the last `patience` scores, or more, have all stayed below the best before them."""
+def has_stalled(
+    scores: Sequence[Graded], patience: int, *, waiting: Collection[int] = (), since: int = 0
+) -> bool:
+    """Whether `patience` checkpoints or more after the best have all stayed below it.
+
+    And will, whatever is said of those of the steps in `waiting` that are older than the newest
+    score: another attempt at theirs may come late, and one of them be the best. Younger ones are
+    the training's next. None up to the step `since` is counted, but they may be the best.
+    """
     if patience < 1 or not scores:
         return False
     best = max(scores, key=lambda grade: (grade.quality, grade.step))
-    return sum(grade.step > best.step for grade in scores) >= patience
+    steps = {grade.step for grade in scores}
+    unknown = [step for step in waiting if step < max(steps) and step not in steps]
+    start = max(best.step, since, *unknown)
+    return sum(step > start for step in steps) >= patience
+
+
+def seems_over(run: Path, runtime: RuntimeConfig) -> bool:
+    """Whether the run has stalled for good by the scores so far; late ones may tell otherwise.
+
+    Lines of steps that it has gone back behind do not count.
+    """
+    return runtime.on_stall == "stop" and has_stalled(_scores(run), runtime.patience)
 
 
 def is_over(run: Path, runtime: RuntimeConfig) -> bool:
-    """Whether the run has stalled; lines of steps that it has gone back behind do not count."""
+    """The same, and nothing that still waits for its score can change that."""
+    return runtime.on_stall == "stop" and _has_stalled_since(0, run, runtime)
+
+
+def fades_wanted(run: Path, runtime: RuntimeConfig) -> int:
+    """How many fades the run should have had if it has stalled since the last one, else 0."""
+    faded_at = fades_before(run)
+    last = max(faded_at, default=0)
+    return len(faded_at) + 1 if _has_stalled_since(last, run, runtime) else 0
+
+
+def _has_stalled_since(step: int, run: Path, runtime: RuntimeConfig) -> bool:
+    # First of all: one that is scored in between would neither wait nor have a score.
+    waiting = [step_of(folder) for folder in waiting_checkpoints(run)]
+    return has_stalled(_scores(run), runtime.patience, waiting=waiting, since=step)
+
+
+def _scores(run: Path) -> list[Graded]:
     last = last_step(run)
-    scores = [grade for grade in history(run) if grade.step <= last]
-    return has_stalled(scores, runtime.patience)
+    return [grade for grade in history(run) if grade.step <= last]
 
 
 def tidy(run: Path, runtime: RuntimeConfig) -> None:

@@ -75,6 +75,9 @@ class SoloWorker:
     def should_stop(self) -> bool:
         return self._stopped
 
+    def fades_asked(self) -> int:
+        return 0  # nobody scores beside it
+
     @property
     def was_stopped(self) -> bool:
         return self._stopped

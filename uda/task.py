@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uda.adversaries import adversarial_terms, build_discriminator
+from uda.adversaries import FADE, adversarial_terms, build_discriminator
 from uda.config import Config
 from uda.losses import Loss
 from uda.losses.adversarial import Level
@@ -35,6 +35,7 @@ class AdaptationTask(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.faded_at: tuple[int, ...] = ()  # numbers of finished steps; part of what is saved
         # The weights a run starts from depend on its seed, not on what was computed before.
         seed_torch(config.seed, "weights")
         self.student = build_model(config.model)
@@ -80,7 +81,9 @@ class AdaptationTask(nn.Module):
             total = weight * value if total is None else total + weight * value
         for level in self._levels:
             network = self.discriminators[level.name]
-            summands, figures = adversarial_terms(level, network, scene, batch.step)
+            summands, figures = adversarial_terms(
+                level, network, scene, batch.step, self.levels_factor
+            )
             terms |= figures
             for summand in summands:
                 total = summand if total is None else total + summand
@@ -109,6 +112,15 @@ class AdaptationTask(nn.Module):
         if self.teacher is not None:
             self.teacher.update(self.student, step, self.config.teacher.decay)
             self.teacher.share_statistics()
+
+    def fade(self, step: int) -> None:
+        """From here on, after `step` steps, adversarial weights count less by another `FADE`."""
+        self.faded_at = (*self.faded_at, step)
+
+    @property
+    def levels_factor(self) -> float:
+        """What the weights of all levels are multiplied by."""
+        return FADE ** len(self.faded_at)
 
     @property
     def evaluated(self) -> nn.Module:

@@ -63,14 +63,17 @@ class Candidate:
 
 
 def candidates(setting: str, seeds: tuple[int, ...]) -> Iterator[Candidate]:
-    """All checkpoints that are there, and the failures made of the last one of `full`, seed 0."""
+    """Those of `all_candidates` that are there."""
+    return (one for one in all_candidates(setting, seeds) if one.folder.exists())
+
+
+def all_candidates(setting: str, seeds: tuple[int, ...]) -> Iterator[Candidate]:
+    """Every checkpoint that there could be, and the failures made of the last of `full`, seed 0."""
     for experiment in POPULATION[setting]:
         for seed in seeds:
             run, steps = experiment.folder(seed), experiment.config(seed).steps
             for step in [steps * (i + 1) // CHECKPOINTS for i in range(CHECKPOINTS)]:
                 folder = step_folder(run, step)
-                if not folder.exists():
-                    continue
                 yield Candidate(run=experiment.name, seed=seed, step=step, folder=folder)
                 is_full = experiment.name in ("full", "camvid_full")
                 if is_full and seed == 0 and step == steps:

@@ -16,19 +16,15 @@ import torch
 from tests.record import STUDIES, at_most, goal, write_record
 from tests.studies._correlation import regret, spearman, weighted_spearman
 from tests.studies._data import shards
-from tests.studies._population import BAD_RUNS, Candidate, candidates
+from tests.studies._judging import miou_of, quality_of
+from tests.studies._population import BAD_RUNS, Candidate, all_candidates, candidates
 from tests.studies._runner import Place, carry_out
-from uda.classes import CLASS_LISTS
 from uda.data.examples import open_examples
 from uda.data.rows import ShardRows
-from uda.evaluate import evaluate_images
-from uda.inference import Inference
-from uda.judge import judge
-from uda.observe import observe_source, observe_target
+from uda.inference import PLAIN, Inference, ready
 from uda.quality import MEASURES, Evidence, SourceStatistics, Statistics
 from uda.quality.agreement import agreement, mean_of
-from uda.quality.score import combined, score
-from uda.quality.subset import chosen_images
+from uda.quality.score import combined
 from uda.report import write_json
 
 IMAGES = 64  # of each domain
@@ -69,11 +65,23 @@ def _arguments() -> argparse.Namespace:
 
 
 def _entries(setting: str) -> dict[str, Entry]:
-    """What is kept and what is new, by key."""
+    """What is kept and what is new, by key, but for what is not of the population any more.
+
+    A run may be gone from it, or have other settings by now; whether it is on this machine says
+    nothing.
+    """
+    folders = {one.key: one.folder.parent.name for one in all_candidates(setting, SEEDS)}
     found: dict[str, Entry] = {}
     for file in [*KEPT.glob(f"{setting}*.json"), *NEW.glob(f"{setting}*.json")]:
-        found |= json.loads(file.read_text())
+        for key, entry in json.loads(file.read_text()).items():
+            if entry["folder"] == folders.get(key) and _is_complete(entry):
+                found[key] = entry
     return found
+
+
+def _is_complete(entry: Entry) -> bool:
+    """Not where images were broken, and it was not yet kept how many."""
+    return "whole" in entry or not any("not finite" in note for note in entry["notes"])
 
 
 def _score_all(setting: str, part: tuple[int, int]) -> None:
@@ -87,7 +95,7 @@ def _score_all(setting: str, part: tuple[int, int]) -> None:
     known = _entries(setting)
     new = json.loads(file.read_text()) if file.exists() else {}
     for candidate in [*candidates(setting, SEEDS)][part[0] :: part[1]]:
-        if known.get(candidate.key, {}).get("folder") != candidate.folder.parent.name:
+        if candidate.key not in known:
             new[candidate.key] = _scored(candidate, source, target, test, setting)
             write_json(file, new)
             print(f"{candidate.key}: quality {new[candidate.key]['quality']:.3f}, "
@@ -97,15 +105,10 @@ def _score_all(setting: str, part: tuple[int, int]) -> None:
 def _scored(
     candidate: Candidate, source: ShardRows, target: ShardRows, test: Any, setting: str
 ) -> Entry:
-    model = candidate.load()
-    seen = sum(observe_target(model, target, chosen_images(len(target), IMAGES)), Statistics())
-    known = sum(
-        observe_source(model, source, chosen_images(len(source), IMAGES)), SourceStatistics()
-    )
-    result = score(Evidence(target=seen, source=known))
+    model = ready(candidate.load(), PLAIN, "cpu")
+    found, seen = quality_of(model, source, target, IMAGES, impressions=True)
     inference = Inference(scales=(0.5,) if setting == "camvid" else (1.0,))
-    truth = judge(evaluate_images(model, test, range(len(test)), inference), len(test),
-                  CLASS_LISTS[test.class_list])  # fmt: skip
+    truth = miou_of(model, test, inference)
     NEW.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         NEW / f"{setting}-{candidate.key}.npz", **{str(i): a for i, a in seen.impressions.items()}
@@ -116,8 +119,8 @@ def _scored(
         "step": candidate.step,
         "planted": candidate.planted,
         "folder": candidate.folder.parent.name,  # has the digest of its settings in it
-        **result.json(),
-        "oracle_miou": round(100 * truth.tally.confusion.miou(truth.class_list), 3),
+        **found,
+        "oracle_miou": truth,
     }
 
 
@@ -147,7 +150,7 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
     truth = np.array([e["oracle_miou"] for e in honest])
     rows = {}
     for name in ("quality", *MEASURES):
-        values = np.array([_value(e, name) for e in honest])
+        values = np.array([entry_value(e, name) for e in honest])
         if np.isfinite(values).any():
             rows[name] = {
                 "spearman": round(spearman(values, truth), 3),
@@ -157,12 +160,12 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
     last = [max((e for e in honest if (e["run"], e["seed"]) == run), key=lambda e: e["step"])
             for run in sorted({(e["run"], e["seed"]) for e in honest})]  # fmt: skip
     rows["last"] = {"regret": round(truth.max() - np.mean([e["oracle_miou"] for e in last]), 2)}
-    first = max(honest, key=lambda e: _value(e, "quality"))
+    first = max(honest, key=lambda e: entry_value(e, "quality"))
     planted = [e for e in entries.values() if e["planted"]]
     chosen = [
         e["planted"]
         for e in planted  # one that says the same as the first, surer, is no worse a choice
-        if _value(e, "quality") >= _value(first, "quality")
+        if entry_value(e, "quality") >= entry_value(first, "quality")
         and e["oracle_miou"] < first["oracle_miou"]
     ]
     return {
@@ -174,9 +177,12 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
     }
 
 
-def _value(entry: Entry, name: str) -> float:
+def entry_value(entry: Entry, name: str) -> float:
+    """A measure of an entry, or its quality as it is combined today; NaN where there is none."""
     measures = {k: float("nan") if v is None else v for k, v in entry["measures"].items()}
-    return combined(measures) if name == "quality" else measures.get(name, float("nan"))
+    if name != "quality":
+        return measures.get(name, float("nan"))
+    return combined(measures, entry.get("whole", 1.0))  # absent only where no image was broken
 
 
 def _goals(entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:

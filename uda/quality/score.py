@@ -35,22 +35,18 @@ def score(evidence: Evidence) -> Score:
     """Never fails and never NaN: evidence that says nothing has quality 0 and a note."""
     measures = measure(evidence)
     assert measures.keys() == MEASURES.keys()
-    return Score(quality=_quality(measures, evidence), measures=measures, notes=_notes(evidence))
+    quality = combined(measures, evidence.target.whole)
+    return Score(quality=quality, measures=measures, notes=_notes(evidence))
 
 
-def combined(measures: Mapping[str, float]) -> float:
-    """The geometric mean of the measures in `WEIGHTS` times all `GUARDS`; NaN counts 0."""
+def combined(measures: Mapping[str, float], whole: float = 1.0) -> float:
+    """The geometric mean of the measures in `WEIGHTS` times all `GUARDS`, 0 to 1; NaN counts 0.
+
+    And times `whole`, the share of the target images whose scores are numbers.
+    """
     logs = sum(weight * _log(measures[name]) for name, weight in WEIGHTS.items())
     guards = math.prod(max(0.0, _number(measures[name])) for name in GUARDS)
-    return math.exp(logs / sum(WEIGHTS.values())) * guards
-
-
-def _quality(measures: Mapping[str, float], evidence: Evidence) -> float:
-    target = evidence.target
-    if target.images == target.broken:
-        return 0.0
-    whole = 1.0 - target.broken / target.images
-    return min(1.0, max(0.0, whole * combined(measures)))
+    return min(1.0, max(0.0, whole * math.exp(logs / sum(WEIGHTS.values())) * guards))
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ class Statistics:
       `entropy` the sum of their entropies in nats; both times `FIXED`.
     - `views`: by name of a perturbation, pixels by class predicted without (rows) and with it.
     - `sample`: pixels with their features and probabilities, some of every predicted class.
-    - `impressions`: by number of an image its class probabilities on a coarse grid, times 255.
+    - `impressions`: by number of an image its class probabilities on a coarse grid, times 255;
+      empty where nobody asked for them.
     """
 
     images: int = 0
@@ -58,6 +59,11 @@ class Statistics:
             sample=self.sample + other.sample,
             impressions=self.impressions | other.impressions,
         )
+
+    @property
+    def whole(self) -> float:
+        """Share of the images whose scores are numbers; 0 where none was seen."""
+        return (self.images - self.broken) / self.images if self.images else 0.0
 
     @property
     def mean_probabilities(self) -> np.ndarray:
