@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.tune_arguments import add_tune
 from uda.arguments import (
     DONE,
     INTERRUPTED,
@@ -44,7 +45,7 @@ start here:
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(words).parse_args(words)
+    arguments = _parser(words).parse_args(words, argparse.Namespace(words=words))
     return run_verb(arguments.run, arguments)
 
 
@@ -77,6 +78,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     train.add_argument("--val-gpus", type=float, default=0.0, metavar="FRACTION",
                        help="of each of them, such as 0.5; default: 0, the CPU")  # fmt: skip
     train.set_defaults(run=_train)
+    add_tune(verbs).set_defaults(run=_tune)
     for verb, run in (
         (add_evaluate(verbs, words), _evaluate),
         (add_score(verbs), _score),
@@ -144,6 +146,20 @@ def _train(arguments: argparse.Namespace) -> int:
     return DONE if is_done else INTERRUPTED
 
 
+def _tune(arguments: argparse.Namespace) -> int:
+    from cluster.tune_plan import open_plan
+    from cluster.tune_room import trial_cpus
+
+    plan = open_plan(arguments)
+    from cluster.runtime import start_ray
+    from cluster.tune import tune
+    from cluster.tune_show import conclude
+
+    with start_ray(needed_cpus=trial_cpus(plan.job) * (plan.concurrent or 1)):
+        book, was_interrupted = tune(plan)
+    return conclude(book, arguments, was_interrupted=was_interrupted)
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     from uda.checkpoint import load_model
     from uda.report import show_report
@@ -205,7 +221,7 @@ def _score(arguments: argparse.Namespace) -> int:
             pool=pool,
             gpus_per_actor=gpus,
         )
-    show_score(score, arguments)
+    show_score(score, arguments, (source, target), images)
     return DONE
 
 

@@ -286,6 +286,18 @@ def test_without_its_state_training_would_go_on_differently():
     assert not torch.equal(other.student.classifier.weight, task.student.classifier.weight)
 
 
+def test_state_of_another_run_leaves_rates_and_decay_as_they_are():
+    """Where a trial goes on from another one's checkpoint, with settings of its own."""
+    task, optimisers = build(weight_decay=0.01, lr=1e-3)
+    train(task, optimisers, range(3))
+    other, fresh = build(weight_decay=0.5, lr=1e-2)
+    fresh.load_state_dict(optimisers.state_dict())
+    assert {group["weight_decay"] for group in fresh._all[0].param_groups} == {0.5, 0.0}
+    train(other, fresh, range(3, 4))
+    (backbone,) = (g for g in groups(fresh) if g["name"] == "backbone")
+    assert backbone["lr"] == pytest.approx(fresh.rates(3)["backbone"])
+
+
 def test_state_of_another_set_of_parameters_is_refused():
     _, everything = build("everything")
     _, less = build("source_only")

@@ -18,6 +18,7 @@ from uda.checkpoint import (
 )
 from uda.config import Config
 from uda.data.shards import ShardFolder, open_shards
+from uda.data.write import atomic
 from uda.feed import check_data, target_predictions
 from uda.models import check_pretrained
 from uda.presets import preset
@@ -40,7 +41,8 @@ class Run:
     def create(self) -> None:
         """Makes the folder, with the config in it: after everything has been checked."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / CONFIG_FILE).write_text(self.config.to_json())
+        with atomic(self.folder / CONFIG_FILE) as partial:  # others may read it meanwhile
+            partial.write_text(self.config.to_json())
 
     @property
     def provenance(self) -> dict[str, Any]:
