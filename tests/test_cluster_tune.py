@@ -189,8 +189,9 @@ def test_a_killed_search_goes_on_and_so_does_an_interrupted_one(
     assert "its seed was 0, now 1" in capfd.readouterr().err
 
     def interrupt() -> None:
-        wait_until(lambda: has_begun(2))
-        os.kill(os.getpid(), signal.SIGINT)
+        """Before it trains: it is asked again and again, and stops at its first log line."""
+        if wait_until((out / "trials" / "0002" / "config.json").exists):
+            os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     assert main([*words, "--resume"]) == 130

@@ -145,15 +145,14 @@ class Log:
 
 
 @pytest.mark.slow
-def test_runs_in_processes_wait_for_their_start_and_survive_a_failure(tmp_path, monkeypatch):
+def test_runs_in_processes_wait_for_their_start_and_survive_a_failure(tmp_path):
     log = Log(tmp_path / "log")
-    monkeypatch.setattr(_runner, "carry_out", log.carry_out)
     start = Experiment(name="start", preset="demo")
     pupils = [Experiment(name=f"x{i}", preset="demo", start=start) for i in range(3)]
     runs = [*((p, 1) for p in pupils), (start, 1), (Experiment(name="broken", preset="demo"), 1)]
     place = _runner.Place(command="make", device="cpu")
     with pytest.raises(SystemExit, match="1 runs failed: broken 1"):
-        _runner._in_processes(runs, place, 2, math.inf)
+        _runner.in_processes(runs, place, 2, math.inf, log.carry_out)
     lines = log.file.read_text().splitlines()
     assert lines[0] == "start 1"
     assert sorted(lines[1:]) == ["x0 1", "x1 1", "x2 1"]
@@ -207,7 +206,7 @@ def test_a_start_is_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(_experiments, "FOLDER", tmp_path)
     start = Experiment(name="start", preset="demo")
     pupil = Experiment(name="pupil", preset="demo", start=start)
-    assert _runner._with_starts([(pupil, 0), (start, 0)]) == [(start, 0), (pupil, 0)]
+    assert _runner.with_starts([(pupil, 0), (start, 0)]) == [(start, 0), (pupil, 0)]
 
 
 def test_a_record_names_the_data(tmp_path):

@@ -294,12 +294,12 @@ def test_a_mistake_in_what_is_fixed_is_named() -> None:
 
 
 def test_the_values_of_the_preset_are_a_point_without_changes() -> None:
-    space = SPACES["loss_weights"]
-    values = space.start_values()
-    assert values["losses.self_training.weight"] == 1.0
-    assert values["levels.features.weight"] == 0.0
-    assert space.config(values) == space.config({})
-    assert space.holds(values)
+    assert SPACES["optimiser"].start_values()["optim.lr"] == 2e-3
+    assert SPACES["loss_weights"].start_values()["levels.features.weight"] == 0.0
+    for space in (SPACES["optimiser"], SPACES["loss_weights"]):
+        values = space.start_values()
+        assert space.config(values) == space.config({})
+        assert space.holds(values)
 
 
 def test_values_that_the_preset_lacks_are_left_out() -> None:

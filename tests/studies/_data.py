@@ -29,8 +29,17 @@ def shards(setting: str, camvid: str = "") -> dict[str, Path]:
     }
 
 
+def source_validation() -> Path:
+    """Labelled streets of the source's look that no training has seen."""
+    return _prepared(FOLDER / "source_validation", LOOKS["streets"][0], "val", SIZE)
+
+
 def _streets(look: str, split: str, size: tuple[int, int] = SIZE) -> Path:
     folder = FOLDER / (f"{look}_{split}" if size == SIZE else f"{look}_{split}_{size[0]}x{size[1]}")
+    return _prepared(folder, look, split, size)
+
+
+def _prepared(folder: Path, look: str, split: str, size: tuple[int, int]) -> Path:
     is_test = split == "val"
     prepare(
         "streets",

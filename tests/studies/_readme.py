@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from tests.studies import _tune_page
 from tests.studies._contrast_page import contrast_page
 from tests.studies._readme_eval import evaluation_part
 from tests.studies._results_page import camvid_summary, results_page, streets_summary
@@ -142,9 +143,13 @@ def _jpeg(record: dict) -> str:
 
 # Documents that are made as a whole.
 PAGES = {Path("RESULTS.md"): results_page, Path("docs/contrast.md"): contrast_page}
+if _tune_page.RECORD.exists():
+    PAGES[_tune_page.PAGE] = _tune_page.tune_page
 
 if __name__ == "__main__":
     README.write_text(filled(README.read_text(), RESULTS))
     for path, page in PAGES.items():
         path.write_text(page())
+    if _tune_page.PAGE in PAGES:
+        _tune_page.draw_tune()
     print(f"wrote {README}, {', '.join(map(str, PAGES))}")

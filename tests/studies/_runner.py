@@ -4,7 +4,7 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ def main(
         print(f"{setting} is left out: its photographs are not ours to ship; want --camvid FOLDER")
     chosen = [e for e in chosen if e.setting not in absent]
     missing = [(e, seed) for seed in arguments.seeds for e in chosen if record_of(e, seed) is None]
-    runs = _with_starts(missing)
+    runs = with_starts(missing)
     print(f"{len(missing)} runs without a record, {len(runs) - len(missing)} to start from")
     if arguments.list:
         print("\n".join(f"{e.name} {seed}" for e, seed in missing))
@@ -53,7 +53,7 @@ def main(
     place = Place(command=command, device=arguments.device)
     stop_at = time.monotonic() + 60 * arguments.minutes
     if arguments.jobs > 1:
-        _in_processes(runs, place, arguments.jobs, stop_at)
+        in_processes(runs, place, arguments.jobs, stop_at, carry_out)
         return
     for run in runs:
         if time.monotonic() < stop_at:
@@ -127,14 +127,20 @@ def _arguments(names: list[str], description: str, seeds: Sequence[int]) -> argp
     return parser.parse_args()
 
 
-def _with_starts(missing: Sequence[Run]) -> list[Run]:
+def with_starts(missing: Sequence[Run]) -> list[Run]:
     """The runs, and before them those whose networks they start from, where these are not there."""
     starts = dict.fromkeys((e.start, seed) for e, seed in missing if e.start)
     first = [(e, seed) for e, seed in starts if not e.network(seed).exists()]
     return list(dict.fromkeys([*first, *missing]))
 
 
-def _in_processes(runs: list[Run], place: Place, jobs: int, stop_at: float) -> None:
+def in_processes(
+    runs: Sequence[Run],
+    place: Place,
+    jobs: int,
+    stop_at: float,
+    work: Callable[[Run, Place], None],
+) -> None:
     """Several runs at a time, none before its start is done, no new one after `stop_at`.
 
     One that fails does not stop the others; a Ctrl-C stops all.
@@ -149,7 +155,7 @@ def _in_processes(runs: list[Run], place: Place, jobs: int, stop_at: float) -> N
             ready = [r for r in waiting if not _start_of(r) & unfinished]
             for run in ready[: jobs - len(running)]:
                 waiting.remove(run)
-                running[pool.submit(carry_out, run, place)] = run
+                running[pool.submit(work, run, place)] = run
             if not running:
                 break
             try:

@@ -41,6 +41,29 @@ def train_and_score(
     file = out / "result.json"
     if file.exists():
         return json.loads(file.read_text())
+    minutes = trained(config, out, source=source, target=target, device=device, quiet=quiet)
+    examples = open_examples(test)
+    inference = Inference(scales=tuple(scales))
+    results = evaluate_images(load_model(out).to(device), examples, range(len(examples)), inference)
+    judgement = judge(results, len(examples), CLASS_LISTS[examples.class_list])
+    report = judgement.report(examples, out, inference)
+    result = {**report.json(), "minutes": round(minutes, 2), "steps": config.steps}
+    write_json(file, result)
+    for state in out.glob(f"*/{STATE_FILE}"):
+        state.unlink()
+    return result
+
+
+def trained(
+    config: Config,
+    out: Path,
+    *,
+    source: Path,
+    target: Path,
+    device: torch.device = CPU,
+    quiet: bool = False,
+) -> float:
+    """Trains in `out`, or goes on there; the minutes that it took, all parts of it."""
     run = open_run(config, out, source, target, resume=True)
     run.create()
     started = time.perf_counter()
@@ -52,16 +75,7 @@ def train_and_score(
     minutes = _add_minutes(out / "minutes", (time.perf_counter() - started) / 60)
     if worker.was_stopped:
         raise SystemExit("stopped; the same command continues")
-    examples = open_examples(test)
-    inference = Inference(scales=tuple(scales))
-    results = evaluate_images(load_model(out).to(device), examples, range(len(examples)), inference)
-    judgement = judge(results, len(examples), CLASS_LISTS[examples.class_list])
-    report = judgement.report(examples, out, inference)
-    result = {**report.json(), "minutes": round(minutes, 2), "steps": config.steps}
-    write_json(file, result)
-    for state in out.glob(f"*/{STATE_FILE}"):
-        state.unlink()
-    return result
+    return minutes
 
 
 def _add_minutes(file: Path, minutes: float) -> float:

@@ -1,0 +1,94 @@
+"""The pictures of docs/tune.md; equal records give equal files."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+SEARCHES = {
+    "random": "random",
+    "tpe": "TPE",
+    "asha": "ASHA, random",
+    "asha_tpe": "**ASHA + TPE**, as `uda tune`",
+    "grid": "grid",
+}
+_COLOURS = ("#8c99a8", "#2a6fbb", "#d98200", "#c0182b", "#1f2933")
+_JUDGES = {
+    "oracle": "ORACLE",
+    "quality": "quality",
+    "source": "source validation",
+    "last": "last to end",
+}
+
+
+def draw_searches(record: dict[str, Any], folder: Path) -> None:
+    """tune-searches.svg: every search by quality, and the one of `uda tune` by every judge."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    by_search, by_judge = figure.subplots(1, 2, sharey=True)
+    for (name, title), colour in zip(SEARCHES.items(), _COLOURS, strict=True):
+        curve = record["searches"][name]["quality"]["curve"]
+        _curve(by_search, record, curve, title.replace("*", "").replace("`", ""), colour)
+    for (judge, title), colour in zip(_JUDGES.items(), _COLOURS[1:], strict=True):
+        _curve(by_judge, record, record["searches"]["asha_tpe"][judge]["curve"], title, colour)
+    for axes, title in ((by_search, "judged by quality"), (by_judge, "ASHA + TPE, by judge")):
+        axes.axhline(record["best"], ls=":", lw=1, c="#1f2933", label="best of all (ORACLE)")
+        hand_set = record["hand_set"]["true_miou"]
+        axes.axhline(hand_set, ls="--", lw=1, c="#7b4bb7", label="hand-set preset")
+        axes.set_xlabel("steps spent, % of all points to their end")
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    by_search.set_ylabel("true mIoU of what is taken, %")
+    _save(figure, folder / "tune-searches.svg")
+
+
+def draw_choices(record: dict[str, Any], folder: Path) -> None:
+    """tune-choices.svg: true mIoU and quality at the end, for every temperature and every ramp."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    rows = {"oracle": "true mIoU (ORACLE), %", "quality": "quality"}
+    columns = {
+        "temperature": ("contrast", "temperature of the contrast", "weight of the contrast"),
+        "ramp": ("adversarial", "ramp, share of the run", "weight of the discriminators"),
+    }
+    grid = figure.subplots(2, 2, sharey="row")
+    for line, (measure, name) in zip(grid, rows.items(), strict=True):
+        for axes, (axis, words) in zip(line, columns.items(), strict=True):
+            _choice(axes, record, measure, axis, words)
+        line[0].set_ylabel(name)
+    _save(figure, folder / "tune-choices.svg")
+
+
+def _curve(axes: Axes, record: dict[str, Any], curve: list[float], title: str, colour: str) -> None:
+    """Against the share of all steps; checkpoints are evenly spaced."""
+    each = 100 * record["steps"][0] / (record["points"] * record["steps"][-1])
+    axes.plot([each * (i + 1) for i in range(len(curve))], curve, c=colour, lw=1.5, label=title)
+
+
+def _choice(
+    axes: Axes, record: dict[str, Any], measure: str, axis: str, words: tuple[str, str, str]
+) -> None:
+    """A dot for every point, and the means for each value of another setting."""
+    other, title, other_title = words
+    hand_set, *points = record["table"]
+    values = [one["value"] for one in record["choices"][axis]]
+    for group, colour in zip(record["choices"][other], _COLOURS[1:], strict=False):
+        some = [p for p in points if p["changes"][other] == group["value"]]
+        means = []
+        for place, value in enumerate(values):
+            ends = [p[measure][-1] for p in some if p["changes"][axis] == value]
+            axes.scatter([place] * len(ends), ends, s=14, c=colour, alpha=0.5)
+            means.append(sum(ends) / len(ends))
+        label = f"{other_title} {group['value']:g}"
+        axes.plot(range(len(values)), means, c=colour, lw=1.5, label=label)
+    axes.axhline(hand_set[measure][-1], ls="--", lw=1, c="#7b4bb7", label="hand-set preset")
+    axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axes.set_xlabel(title)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    with matplotlib.rc_context({"svg.hashsalt": file.name}):  # else its ids are drawn by lot
+        figure.savefig(file, metadata={"Date": None})
