@@ -159,8 +159,7 @@ def start_uda(words: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", *words],
         env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
 
@@ -175,12 +174,11 @@ def test_a_killed_search_goes_on_and_so_does_an_interrupted_one(
         trials = search_in(out).trials if (out / "search.json").exists() else ()
         return len(trials) > number and (out / trials[number].folder / "step-0000010").exists()
 
-    driver = start_uda(words)
-    try:
-        assert wait_until(lambda: has_begun(1) or driver.poll() is not None)
-    finally:
-        driver.kill()
-        driver.wait()
+    with start_uda(words) as driver:
+        try:
+            assert wait_until(lambda: has_begun(1) or driver.poll() is not None)
+        finally:
+            driver.kill()
     before = search_in(out).trials
     assert [trial.status for trial in before] == ["finished", "running"]
     assert main(words) == 2, "it is not begun anew"

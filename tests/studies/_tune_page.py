@@ -95,8 +95,8 @@ def _found(record: dict[str, Any]) -> str:
     return "\n\n".join([
         "True mIoU in per cent of the network that is taken, mean and deviation over the "
         "repeats, by judge. Steps, by quality: the share of those of all points to their end. "
-        f"Regret, by quality: points below the best of all checkpoints, which has {record['best']:.1f} and "
-        f"takes the oracle to find. After {after}: by quality, if every search ended there.",
+        "Regret, by quality: points below the best of all checkpoints, which has "
+        f"{record['best']:.1f} and takes the oracle to find. After {after}: by quality, if every search ended there.",
         table(f"search | steps | {head} | regret | after {after}", rows),
     ])  # fmt: skip
 
