@@ -96,7 +96,8 @@ def _found(record: dict[str, Any]) -> str:
         "True mIoU in per cent of the network that is taken, mean and deviation over the "
         "repeats, by judge. Steps, by quality: the share of those of all points to their end. "
         "Regret, by quality: points below the best of all checkpoints, which has "
-        f"{record['best']:.1f} and takes the oracle to find. After {after}: by quality, if every search ended there.",
+        f"{record['best']:.1f} and takes the oracle to find. After {after}: by quality, if every "
+        "search ended there.",
         table(f"search | steps | {head} | regret | after {after}", rows),
     ])  # fmt: skip
 
