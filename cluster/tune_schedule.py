@@ -143,8 +143,16 @@ _ALONE: Any = _Alone()
 class _Known:
     """All that the rules look at of a trial; equal ones are the same one."""
 
-    trial_id: str
+    number: int
+
+    @property
+    def trial_id(self) -> str:
+        return f"{self.number:04d}"
+
+    @property
+    def config(self) -> dict[str, int]:
+        return {"number": self.number}
 
 
 def _known(number: int) -> Any:
-    return _Known(f"{number:04d}")
+    return _Known(number)

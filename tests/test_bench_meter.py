@@ -58,9 +58,9 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_cpu_of_the_whole_tree(program):
-    """Each program burns one second; of a process that nobody waits for, the last look may lack."""
+    """Each burns one second; on a busy machine the last look at one that ends may come late."""
     seconds, _ = measured(program + "\nprint(flush=True)\ninput()")
-    assert (0.7 if "SIG_IGN" in program else 0.9) < seconds < 1.1
+    assert 0.7 < seconds < 1.1
 
 
 def test_shared_memory_counts_once():

@@ -1,5 +1,6 @@
 """A search on a real Ray: whatever happens to its trials, it goes on, and leaves nothing behind."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -67,11 +68,13 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 900) -> bool:
 
 
 def processes(*names: str) -> list[int]:
+    """Of our own Ray: another one may be beside it."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if line.startswith("ray::") and any(name in line for name in names):
-            found.append(process.pid)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            if line.startswith("ray::") and any(name in line for name in names):
+                found.append(process.pid)
     return found
 
 

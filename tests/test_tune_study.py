@@ -291,6 +291,7 @@ class TestPage:
         assert not goals[behind]["met"], "the preset is better than all of the lattice"
         assert "**missed**" in _tune_page.page(record)
 
+    @pytest.mark.slow
     def test_pictures_are_the_same_each_time(self, record, tmp_path):
         made = []
         for name in ("first", "again"):
@@ -422,6 +423,7 @@ class TestCommand:
         monkeypatch.setattr(sys, "argv", ["tune", *map(str, arguments)])
         tune.main()
 
+    @pytest.mark.slow
     def test_parts_share_the_work_and_the_last_one_replays(self, monkeypatch, built, capsys):
         replayed = []
 
