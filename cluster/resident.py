@@ -79,11 +79,7 @@ class ResidentRows:
 
 
 def _materialize(shards: ShardFolder, labels: bool) -> MaterializedDataset:
-    """Tasks that each read a stretch of the folder; blocks stay below Ray's usual size.
-
-    The tasks are ours, not `Dataset.map_batches`: that one needs pandas in every worker for its
-    own checks, where importing it from two threads at once fails now and then (ray#32435).
-    """
+    """Tasks that each read a stretch of the folder; blocks stay below Ray's usual size."""
     per_block = max(1, round(_BLOCK_BYTES * len(shards) / shards.total_bytes))
     rows = ray.put(ShardRows(shards, labels=labels))
     blocks: list[Any] = [

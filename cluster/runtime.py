@@ -19,6 +19,10 @@ _LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's announced default; silences its warning
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # two seconds per report otherwise
+    # A cancelled task that was importing pandas leaves half of it in its worker, and all that use
+    # Ray Data there later fail: so each worker imports it before its first task.
+    "RAY_preload_python_modules": "pandas",
+    "RAY_raylet_start_wait_time_s": "120",  # on a busy machine 30 seconds, Ray's, may be too few
 }
 _ANSWER_SECONDS = 10
 DATA_CPUS = 2  # reading needs CPUs beside the workers', one for each of the two domains
@@ -77,7 +81,10 @@ def _local_ray(needed_cpus: float) -> Iterator[None]:
     Other users of the machine can reach loopback ports, and who reaches Ray can run code. Ray
     would make the same token for us, but leave it in the home directory for good.
     """
-    for name, value in _LOCAL.items():
+    num_cpus = max(os.cpu_count() or 1, math.ceil(needed_cpus))
+    # So many processes may start at once; a few times as many, and Ray warns in the terminal.
+    at_once = {"RAY_worker_maximum_startup_concurrency": str(num_cpus)}
+    for name, value in (_LOCAL | at_once).items():
         os.environ.setdefault(name, value)
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -86,7 +93,7 @@ def _local_ray(needed_cpus: float) -> Iterator[None]:
     try:
         ray.init(
             address="local",  # never attach to a stranger's Ray on this machine
-            num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus)),
+            num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

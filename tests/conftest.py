@@ -23,6 +23,9 @@ os.environ.update(
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
         "RAY_DATA_USE_DATASOURCE_V2": "0",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        # As in our own local Ray; see there.
+        "RAY_preload_python_modules": "pandas",
+        "RAY_raylet_start_wait_time_s": "120",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     }
 )

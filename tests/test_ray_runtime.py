@@ -50,7 +50,7 @@ def test_a_running_ray_is_used_and_left_alone():
 
 
 LOCAL_PROBE = """
-import json, os
+import json, os, sys
 from cluster.runtime import start_ray
 import ray
 with start_ray(5):
@@ -74,6 +74,7 @@ with start_ray(5):
         "task": ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_MODE")).remote()),
         "addresses": sorted({a for inode, a in listening if f"socket:[{inode}]" in mine}),
         "token": len(os.environ["RAY_AUTH_TOKEN"]),
+        "preloaded": ray.get(ray.remote(lambda: "pandas" in sys.modules).remote()),
     }))
 assert not ray.is_initialized()
 """
@@ -99,6 +100,7 @@ def test_our_own_ray_is_private_and_large_enough(tmp_path):
     assert probe["cpus"] == max(5, os.cpu_count() or 1)
     assert probe["task"] == "token"
     assert probe["token"] == 64
+    assert probe["preloaded"], "a task cancelled while it imports pandas would spoil its worker"
     assert probe["addresses"]
     assert set(probe["addresses"]) <= LOOPBACK
     assert not (tmp_path / ".ray").exists()
