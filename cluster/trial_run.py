@@ -194,5 +194,5 @@ def _adopted_before(folder: Path, step: float) -> dict[str, Any]:
     if not file.exists():
         return {}
     adopted = json.loads(file.read_text())
-    known = {name: adopted[name] for name in ("donor", "changes")}
+    known = {name: adopted[name] for name in ("donor", "changes", "step")}
     return {"adopted": known} if adopted["step"] < step else {}

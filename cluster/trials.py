@@ -63,6 +63,8 @@ class Trial:
     - `curve`: its scored checkpoints, by step.
     - `folder`: relative to the search's.
     - `retries`: how often it was started again after a failure.
+    - `since`: the step that it went on from with these `changes`. What was scored until then, it
+      had reached with others, and does not count as its own.
     """
 
     number: int
@@ -73,6 +75,7 @@ class Trial:
     curve: tuple[Point, ...] = ()
     minutes: float = 0.0
     retries: int = 0
+    since: int = 0
 
     def __post_init__(self) -> None:
         check_choices(self, status=Status)
@@ -96,12 +99,13 @@ class Trial:
         return self.best_by("quality")
 
     def best_by(self, metric: Metric) -> Point | None:
-        """The checkpoint of the highest `metric`; of equals the later one."""
-        known = [(v, p.step, p) for p in self.curve if (v := p.value(metric)) is not None]
+        """The checkpoint of the highest `metric`, after `since`; of equals the later one."""
+        own = [point for point in self.curve if point.step > self.since]
+        known = [(v, p.step, p) for p in own if (v := p.value(metric)) is not None]
         return max(known, key=lambda each: each[:2])[2] if known else None
 
     def value(self, metric: Metric) -> float | None:
-        """The highest `metric` of all its checkpoints."""
+        """The highest `metric` of its checkpoints after `since`."""
         point = self.best_by(metric)
         return point.value(metric) if point else None
 

@@ -28,6 +28,7 @@ from cluster.worker import STOP_FILE
 from uda.types import WorkError
 
 _POLL_S = 0.5
+_STOP_S = 900  # for all trials to save and stop; one that hangs must not keep a machine for ever
 _TUNE_FOLDER = ".tune"  # what Ray Tune writes; of no use when it has ended
 
 # Tune's own files, lines and checks, which ours stand in for.
@@ -49,7 +50,8 @@ def tune(plan: Plan) -> tuple[Book, bool]:
         UserError: the cluster has no room, or the folder another search.
         WorkError: Ray Tune has failed.
     """
-    at_once = trials_at_once(plan.job, plan.concurrent, ray.cluster_resources())
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    at_once = trials_at_once(plan.job, plan.concurrent, nodes)
     with claimed(plan.folder, plan.settings):
         book = Book(
             plan.folder,
@@ -86,6 +88,7 @@ def _search(plan: Plan, book: Book, at_once: int, stops: Stops, screen: Screen) 
     try:
         _wait(ended, plan, book, stops, screen)
     finally:
+        book.close()  # Tune's thread may be at work still, and what it would note is its own end
         shutil.rmtree(plan.folder / _TUNE_FOLDER, ignore_errors=True)
         for trial in book.running:
             (plan.folder / trial.folder / STOP_FILE).unlink(missing_ok=True)
@@ -128,6 +131,7 @@ def _scheduler(plan: Plan, book: Book, stops: Stops) -> TrialScheduler:
         return schedule.scheduler(stops.ask, book.search.trials)
     return PopulationScheduler(
         book,
+        stops,
         plan.space,
         metric=schedule.metric,
         grace_steps=schedule.grace_steps,
@@ -146,6 +150,7 @@ def _with_data(plan: Plan) -> Job:
 def _wait(ended: threading.Event, plan: Plan, book: Book, stops: Stops, screen: Screen) -> None:
     hours = plan.budget_hours
     deadline = time.monotonic() + 3600 * hours if hours else float("inf")
+    last = float("inf")  # when those that were asked to stop must have stopped
     while not ended.is_set():
         try:
             ended.wait(_POLL_S)
@@ -154,6 +159,10 @@ def _wait(ended: threading.Event, plan: Plan, book: Book, stops: Stops, screen: 
                 stops.search_ends.set()
                 screen.say(f"{hours:g} hours are over: saving and stopping")
             _ask_to_stop(plan.folder, book, stops)
+            if stops.search_ends.is_set():
+                last = min(last, time.monotonic() + _STOP_S)
+            if time.monotonic() > last:
+                raise WorkError(_hanging(book))
         except KeyboardInterrupt:
             if stops.was_interrupted:
                 raise
@@ -169,6 +178,14 @@ def _ask_to_stop(folder: Path, book: Book, stops: Stops) -> None:
     for number, run in running.items():
         if (number in asked and run.is_dir()) or (run / ADOPT_FILE).exists():
             (run / STOP_FILE).touch()
+
+
+def _hanging(book: Book) -> str:
+    numbers = ", ".join(str(trial.number) for trial in book.running)
+    return (
+        f"trials {numbers}: asked to save and stop, and still running {_STOP_S / 60:.0f} minutes "
+        "later; they are given up, and --resume goes on from their last checkpoints"
+    )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ from uda.run import CONFIG_FILE
 from uda.types import UserError
 
 SEARCH_FILE, BEST_FILE = "search.json", "best.json"
+
+
+class BookClosed(Exception):  # noqa: N818  # no failure: who asks is late
+    """The search has ended, and nobody reads any more what happens to its trials."""
 
 
 class Book:
@@ -60,6 +65,7 @@ class Book:
         self._num_trials = num_trials
         self._num_kept = num_kept
         self._lock = threading.RLock()
+        self._is_closed = False
         self._began: dict[int, tuple[float, float]] = {}  # when, and the minutes before
         self._changes: dict[int, Changes] = {}
         self._search = self._with_old_trials(search)
@@ -100,7 +106,7 @@ class Book:
 
     def next_trial(self) -> Trial | None:
         """The next one to run, with its config.json in its folder; None when there is no more."""
-        with self._lock:
+        with self._writing():
             while (drawn := self._next_point()) is not None:
                 number, changes = drawn
                 trial = self._record(number, changes)
@@ -115,12 +121,12 @@ class Book:
 
     def begin(self, number: int) -> None:
         """A trial is being run from now on."""
-        with self._lock:
+        with self._writing():
             self._began[number] = (time.monotonic(), self.trial(number).minutes)
 
     def add(self, number: int, point: Point) -> None:
         """A scored checkpoint; those of later steps are forgotten, their run went back."""
-        with self._lock:
+        with self._writing():
             trial = self.trial(number)
             if point in trial.curve:
                 return  # told again after a failure
@@ -130,7 +136,7 @@ class Book:
 
     def retry(self, number: int, reason: str) -> None:
         """It has failed, and is started again."""
-        with self._lock:
+        with self._writing():
             trial = self.trial(number)
             self._put(trial, retries=trial.retries + 1, reason=reason)
 
@@ -139,16 +145,17 @@ class Book:
         with self._lock:
             return self._changes[number]
 
-    def change(self, number: int, changes: Changes, reason: str) -> None:
-        """A trial that runs goes on with other settings; its config.json is its own business."""
-        with self._lock:
-            if changes != self._changes[number]:
+    def change(self, number: int, changes: Changes, reason: str, *, since: int) -> None:
+        """A trial that runs goes on from a step with other settings; config.json is its own."""
+        with self._writing():
+            trial = self.trial(number)
+            if (changes, since) != (self._changes[number], trial.since):
                 self._changes[number] = changes
-                self._put(self.trial(number), changes=_shown(changes), reason=reason)
+                self._put(trial, changes=_shown(changes), reason=reason, since=since)
 
     def end(self, number: int, status: Status, reason: str = "") -> None:
         """It will not be run again: "finished", "stopped" early or "failed"."""
-        with self._lock:
+        with self._writing():
             trial = self.trial(number)
             value = trial.value(self._search.metric)
             if value is None and status != "failed":
@@ -161,10 +168,22 @@ class Book:
 
     def pause(self, number: int) -> None:
         """It has saved and stopped, and will be gone on with: `next_trial` gives it out again."""
-        with self._lock:
+        with self._writing():
             self._put(self.trial(number))
             self._began.pop(number, None)
             self._waiting.append((number, self._changes[number]))
+
+    def close(self) -> None:
+        """Whatever happens to trials from now on is not written down; BookClosed is raised."""
+        with self._lock:
+            self._is_closed = True
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._is_closed:
+                raise BookClosed(f"the search in {self._folder} has ended")
+            yield
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Ray Tune pickles whoever has a book, to restore it; a book is in its files."""
@@ -226,6 +245,7 @@ class Book:
     def _write_best(self) -> None:
         """Under a name of its own, so that `uda train` takes it for no run that there was."""
         if (best := self._search.best) is None:
+            (self._folder / BEST_FILE).unlink(missing_ok=True)  # the best one has failed since
             return
         config = Config.from_json(self._folder / best.folder / CONFIG_FILE)
         by = "" if self._search.metric == "quality" else "_by_oracle"

@@ -108,7 +108,7 @@ class BookKeeper(Callback):
             with self._stops.search_ends_on_error():
                 if adopted := result.get("adopted"):
                     said = f"went on from trial {adopted['donor']}"
-                    self._book.change(number, adopted["changes"], said)
+                    self._book.change(number, adopted["changes"], said, since=adopted["step"])
                 self._book.add(number, Point(**{name: result[name] for name in names}))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: RayTrial, **info: Any) -> None:

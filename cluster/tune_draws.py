@@ -1,6 +1,7 @@
 """What a sampler was asked for and told, as a file: replayed, it goes on as if nothing had been."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +10,8 @@ from uda.data.write import atomic
 from uda.types import UserError
 
 DRAWS_FILE = "draws.jsonl"
+
+_ROUNDING = 1e-9
 
 Changes = Mapping[str, Any]
 
@@ -71,7 +74,7 @@ class Draws:
             self._sampler.tell(event["told"], event["value"])
             return
         drawn = self._sampler.ask()
-        if drawn is None or (drawn[0], _plain(drawn[1])) != (event["asked"], event["changes"]):
+        if drawn is None or drawn[0] != event["asked"] or not _alike(drawn[1], event["changes"]):
             raise ValueError("which is something else")
         self.count += 1
 
@@ -79,6 +82,17 @@ class Draws:
         self._lines.append(json.dumps(event))
         with atomic(self._file) as partial:  # a killed process leaves no half line behind
             partial.write_text("".join(f"{line}\n" for line in self._lines))
+
+
+def _alike(drawn: Changes, before: Mapping[str, Any]) -> bool:
+    """Equal, but for the last digits of numbers: another processor may round them otherwise."""
+    now = _plain(drawn)
+    return now.keys() == before.keys() and all(
+        math.isclose(value, before[path], rel_tol=_ROUNDING)
+        if isinstance(value, float) and isinstance(before[path], float)
+        else (type(value), value) == (type(before[path]), before[path])
+        for path, value in now.items()
+    )
 
 
 def _plain(changes: Changes) -> dict[str, Any]:

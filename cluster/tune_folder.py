@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from uda.data.write import atomic
+from uda.data.write import atomic, is_temporary
 from uda.types import UserError
 
 SETTINGS_FILE = "tune.json"  # what may not change until the end of the search
@@ -26,7 +26,11 @@ def check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
         raise UserError(f"out {folder}: is a file, want a folder")
     file = folder / SETTINGS_FILE
     if not file.exists():
-        found = sorted(each.name for each in folder.glob("*") if each.name != _LOCK_FILE)
+        found = sorted(
+            each.name
+            for each in folder.glob("*")
+            if each.name != _LOCK_FILE and not is_temporary(each)
+        )
         if found:
             raise UserError(
                 f"out {folder}: holds something else ({', '.join(found[:3])}), "

@@ -16,6 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from cluster.trial_run import Adoption
 from cluster.trials import Metric, Trial
 from cluster.tune_book import Book
+from cluster.tune_bridge import Stops
 from tune_spaces.domains import Choice, Drawn, Value
 from tune_spaces.space import Space
 from uda.checkpoint import last_step
@@ -34,9 +35,19 @@ _LEAST = 4  # trials that a quarter of is one
 class PopulationScheduler(FIFOScheduler):
     """At each score from `grace_steps` on, a trial of the worst quarter adopts one of the best."""
 
-    def __init__(self, book: Book, space: Space, *, metric: Metric, grace_steps: int, seed: int):
+    def __init__(
+        self,
+        book: Book,
+        stops: Stops,
+        space: Space,
+        *,
+        metric: Metric,
+        grace_steps: int,
+        seed: int,
+    ) -> None:
         super().__init__()
         self._book = book
+        self._stops = stops
         self._space = space
         self._compared_by = metric
         self._grace_steps = grace_steps
@@ -46,7 +57,8 @@ class PopulationScheduler(FIFOScheduler):
         own, step = self._book.trial(trial.config["number"]), result["step"]
         is_news = step > own.step or not own.curve  # else it tells again what was before a failure
         if is_news and self._grace_steps <= step < self._space.run_steps:
-            self._compare(own, step, result[self._field])
+            with self._stops.search_ends_on_error():  # such as a full disk
+                self._compare(own, step, result[self._field])
         return TrialScheduler.CONTINUE
 
     @property

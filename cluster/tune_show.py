@@ -31,6 +31,7 @@ class Screen:
         self._drawn = 0  # lines of the table that is on the screen
         self._last = 0.0
         self._complaint = ""
+        self._written: Search | None = None  # what TensorBoard's files are of
         self._known = {trial.number: trial for trial in book.search.trials}
 
     def __enter__(self) -> Self:
@@ -87,7 +88,8 @@ class Screen:
         try:
             if with_report:
                 write_report(search, self._book.folder)
-            write_hparams(search, self._book.folder)
+            write_hparams(search, self._book.folder, since=self._written)
+            self._written = search
         except Exception as error:  # no picture is worth a search of days
             complaint = f"no report for now: {type(error).__name__}: {error}"
             if complaint != self._complaint:

@@ -244,6 +244,6 @@ def test_a_trial_goes_on_from_another_ones_checkpoint(ray_local: None, tmp_path:
     assert went_back == [14]
     scores = scores_after(own, 0, allow_oracle=False)
     assert scores["step"] == 20
-    assert scores["adopted"] == {"donor": 7, "changes": changes}
+    assert scores["adopted"] == {"donor": 7, "changes": changes, "step": 14}
     (last,) = checkpoints(own)[-1:]
     assert json.loads((last / "config.json").read_text())["optim"]["lr"] == 1e-3

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.search_file import read_search
 from cluster.trials import Point, Search
-from cluster.tune_book import Book
+from cluster.tune_book import Book, BookClosed
 from cluster.tune_draws import Draws
 from cluster.tune_folder import check_folder, claimed
 from tests.test_validation import add_checkpoint
@@ -192,13 +192,56 @@ class TestBook:
         book.next_trial()
         for step in (5, 10, 15):
             book.add(0, point(step, 0.1))
-        book.change(0, {"optim.lr": 0.5, "model.aspp_dilations": (2, 4)}, "goes on from trial 1")
+        changes = {"optim.lr": 0.5, "model.aspp_dilations": (2, 4)}
+        book.change(0, changes, "goes on from trial 1", since=7)
         book.add(0, point(10, 0.2))
         assert [each.quality for each in book.trial(0).curve] == [0.1, 0.2]
         assert book.trial(0).changes == {"optim.lr": 0.5, "model.aspp_dilations": "[2, 4]"}
         again = open_book(tmp_path)
         assert again.next_trial().changes["optim.lr"] == 0.5
         assert again.changes(0)["model.aspp_dilations"] == (2, 4)
+
+    def test_what_it_reached_with_other_settings_is_not_credited_to_new_ones(self, tmp_path):
+        book = open_book(tmp_path)
+        for _ in range(2):
+            book.next_trial()
+        book.add(0, point(5, 0.9))
+        book.add(1, point(5, 0.5))
+        book.change(0, {"optim.lr": 0.5}, "went on from trial 1", since=5)
+        assert book.trial(0).best is None
+        assert book.search.best.number == 1
+        book.add(0, point(10, 0.6))
+        assert book.search.best.number == 0
+        book.end(0, "finished")
+        told = [json.loads(line) for line in (tmp_path / "draws.jsonl").read_text().splitlines()]
+        assert told[-1] == {"told": 0, "value": 0.6}
+        assert open_book(tmp_path).trial(0).value("quality") == 0.6, "also when it is resumed"
+
+    def test_there_is_no_best_one_when_the_only_one_fails(self, tmp_path):
+        book = open_book(tmp_path)
+        book.next_trial()
+        book.add(0, point(5, 0.9))
+        assert (tmp_path / "best.json").exists()
+        book.end(0, "failed", "loss not finite")
+        assert not (tmp_path / "best.json").exists()
+
+    def test_nothing_is_written_after_the_end(self, tmp_path):
+        """Whoever aborts a search kills its trials, which have not failed for that."""
+        book = open_book(tmp_path)
+        run_trial(book, until=10)
+        book.close()
+        before = (tmp_path / "search.json").read_text()
+        for late in (
+            lambda: book.end(0, "failed", "its process was killed"),
+            lambda: book.add(0, point(15, 0.5)),
+            lambda: book.retry(0, "its process was killed"),
+            lambda: book.pause(0),
+            book.next_trial,
+        ):
+            with pytest.raises(BookClosed):
+                late()
+        assert (tmp_path / "search.json").read_text() == before
+        assert run_trial(open_book(tmp_path)) == 0
 
     def test_a_paused_trial_comes_again(self, tmp_path):
         book = open_book(tmp_path, trials=1)
@@ -276,6 +319,24 @@ class TestAfterACrash:
         with pytest.raises(UserError, match=r"draws.jsonl line 1"):
             open_book(tmp_path)
 
+    def test_other_last_digits_are_the_same_draws(self, tmp_path):
+        """As of another processor; what counts is what the trial was trained with."""
+        for _ in range(2):
+            run_trial(open_book(tmp_path))
+        file = tmp_path / "draws.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        drawn = next(line for line in lines if line.get("changes"))
+        rate = drawn["changes"]["optim.lr"]
+        for factor, is_same in ((1 + 1e-14, True), (1 + 1e-6, False)):
+            drawn["changes"]["optim.lr"] = rate * factor
+            assert drawn["changes"]["optim.lr"] != rate
+            file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+            if is_same:
+                open_book(tmp_path)
+                continue
+            with pytest.raises(UserError, match=r"draws.jsonl line 3"):
+                open_book(tmp_path)
+
 
 class TestFolder:
     def claim(self, folder: Path, **changes: Any) -> Any:
@@ -286,6 +347,8 @@ class TestFolder:
         check_folder(tmp_path / "new", SETTINGS, resume=True)
         check_folder(tmp_path, SETTINGS, resume=False)
         assert list(tmp_path.iterdir()) == [], "looking writes nothing"
+        (tmp_path / ".tune.json.0.tmp").touch()
+        check_folder(tmp_path, SETTINGS, resume=False)  # killed before its first file was whole
 
     def test_one_that_holds_something_else(self, tmp_path):
         (tmp_path / "letters").mkdir()

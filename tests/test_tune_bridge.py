@@ -87,11 +87,21 @@ def test_one_that_was_stopped_by_nobody_is_handed_out_again(parts):
 def test_one_that_has_adopted_another_has_its_changes(parts):
     book, _, searcher, keeper = parts
     searcher.suggest("a")
-    adopted = {"donor": 3, "changes": {"optim.lr": 0.5}}
+    adopted = {"donor": 3, "changes": {"optim.lr": 0.5}, "step": 4}
     keeper.on_trial_result(0, [], RayTrial(book, 0), SCORES | {"adopted": adopted})
     assert book.trial(0).changes == {"optim.lr": 0.5}
     assert book.trial(0).reason == "went on from trial 3"
-    assert book.trial(0).step == 5
+    assert (book.trial(0).step, book.trial(0).since) == (5, 4)
+
+
+def test_what_tune_says_after_the_end_is_passed_over(parts):
+    book, stops, searcher, keeper = parts
+    searcher.suggest("a")
+    book.close()
+    keeper.on_trial_complete(0, [], RayTrial(book, 0, ended="finished"))
+    assert searcher.suggest("b") == searcher.FINISHED
+    assert book.trial(0).status == "running"
+    assert stops.search_ends.is_set()
 
 
 def test_failures_are_one_line(parts, tmp_path):

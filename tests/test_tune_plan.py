@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,21 @@ class TestRoom:
     def test_is_counted(self, tmp_path, more, wanted, have, room):
         from cluster.tune_room import trials_at_once
 
-        assert trials_at_once(self.job(tmp_path, *more), wanted, have) == room
+        assert trials_at_once(self.job(tmp_path, *more), wanted, [have]) == room
+
+    def test_no_process_spans_nodes(self, tmp_path):
+        from cluster.tune_room import trials_at_once
+
+        wide = self.job(tmp_path, "--cpus-per-worker", 8)  # eleven in all
+        assert trials_at_once(wide, None, [{"CPU": 12}, {"CPU": 4}]) == 1
+        assert trials_at_once(wide, None, [{"CPU": 8}, {"CPU": 3.01}]) == 1
+        assert trials_at_once(wide, None, [{"CPU": 12}, {"CPU": 12}]) == 2
+        with pytest.raises(UserError, match=r"nodes: got 7 CPUs \+ 0 GPUs, 7 CPUs .* span nodes"):
+            trials_at_once(wide, None, [{"CPU": 7}, {"CPU": 7}])
+        paired = self.job(tmp_path, "--gpus", 2)
+        assert trials_at_once(paired, None, [{"CPU": 20, "GPU": 2}] * 3) == 3
+        with pytest.raises(UserError, match="GPUs: got 3 in the cluster"):
+            trials_at_once(paired, None, [{"CPU": 20, "GPU": 1}] * 3)
 
     @pytest.mark.parametrize(
         ("more", "wanted", "have", "said"),
@@ -174,7 +189,7 @@ class TestRoom:
         from cluster.tune_room import trials_at_once
 
         with pytest.raises(UserError, match=said):
-            trials_at_once(self.job(tmp_path, *more), wanted, have)
+            trials_at_once(self.job(tmp_path, *more), wanted, [have])
 
 
 class RayTrial:
@@ -310,10 +325,14 @@ class TestPopulation:
         plan = plan_of(tmp_path, "--schedule", "pbt", "--trials", 4, "--steps", 60)
         from cluster.trials import Point
         from cluster.tune_book import Book
+        from cluster.tune_bridge import Stops
         from cluster.tune_population import PopulationScheduler
 
         book = Book(tmp_path, plan.search, plan.sampler, plan.config_of, num_trials=4, num_kept=1)
-        scheduler = PopulationScheduler(book, plan.space, metric="quality", grace_steps=20, seed=0)
+        stops = Stops()
+        scheduler = PopulationScheduler(
+            book, stops, plan.space, metric="quality", grace_steps=20, seed=0
+        )
 
         def tell(number: int, step: int, quality: float) -> bool:
             """As Tune does: the scheduler first. Whether the trial is to adopt another."""
@@ -333,6 +352,10 @@ class TestPopulation:
         assert config.optim.lr == asked["changes"]["optim.lr"]
         assert config.optim.lr != Config.from_json(tmp_path / "trials/0003/config.json").optim.lr
         assert not tell(1, 60, 0.0), "at its end nobody goes on from another"
+        assert stops.error is None
+        shutil.rmtree(tmp_path / "trials" / "0002")
+        scheduler.on_trial_result(None, RayTrial(2), result(30, 0.0))
+        assert isinstance(stops.error, OSError), "the search ends in order"
 
     def test_a_run_adopts_the_checkpoint_but_not_the_settings(self, tmp_path):
         from cluster.trial_run import Adoption, adopt

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cluster import tune_show
 from cluster.tune_show import Screen, conclude
 from tests.test_tune import open_book, point, run_trial
+from uda.types import WorkError
 
 
 class Terminal(io.StringIO):
@@ -42,6 +44,22 @@ def test_without_a_terminal_there_is_a_line_for_each_news(tmp_path):
         "uda: saving and stopping",
         "trial 0: step 5/20, best quality 0.2500, stopped: asha: is behind",
     ]
+
+
+@pytest.mark.ray  # imports it
+def test_a_trial_that_hangs_does_not_keep_a_search_for_ever(tmp_path, monkeypatch):
+    from cluster import tune
+    from cluster.tune_bridge import Stops
+
+    monkeypatch.setattr(tune, "_POLL_S", 0.01)
+    monkeypatch.setattr(tune, "_STOP_S", 0.05)
+    book, out, stops = open_book(tmp_path), io.StringIO(), Stops()
+    trial = book.next_trial()
+    plan = argparse.Namespace(budget_hours=1e-9, folder=tmp_path)
+    with Screen(book, out) as screen, pytest.raises(WorkError, match="trials 0: asked to save"):
+        tune._wait(threading.Event(), plan, book, stops, screen)
+    assert (tmp_path / trial.folder / "STOP").exists()
+    assert "1e-09 hours are over: saving and stopping" in out.getvalue()
 
 
 def test_a_table_is_drawn_over_itself(tmp_path):
