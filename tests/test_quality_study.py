@@ -10,7 +10,7 @@ import torch
 
 from tests.small_checkpoint import write_checkpoint
 from tests.small_models import small_model
-from tests.studies import _experiments, quality
+from tests.studies import _experiments, _fit, _quality_page, quality
 from tests.studies._correlation import ranks, regret, spearman, weighted_spearman
 from tests.studies._population import (
     PLANTED,
@@ -24,7 +24,7 @@ from tests.tiny import shards
 from uda.data.examples import open_examples
 from uda.data.rows import ShardRows
 from uda.quality import Statistics
-from uda.quality.score import score
+from uda.quality.score import WEIGHTS, score
 
 
 def test_ranks_share_their_mean_where_values_are_alike():
@@ -153,8 +153,12 @@ def test_entries_of_runs_that_are_gone_leave_the_table(tmp_path, monkeypatch):
     for name, entries in (("kept", kept), ("new", new)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "streets-0-of-1.json").write_text(json.dumps(entries))
-    assert set(quality._entries("streets")) == {"full-0-400", "full-0-400-one_class", "full-0-300"}
-    assert quality._entries("streets")["full-0-400"]["folder"] == folder
+    assert set(quality.entries_of("streets")) == {
+        "full-0-400",
+        "full-0-400-one_class",
+        "full-0-300",
+    }
+    assert quality.entries_of("streets")["full-0-400"]["folder"] == folder
 
 
 def test_a_candidate_is_scored_with_its_impressions_kept(tmp_path, monkeypatch):
@@ -186,3 +190,77 @@ def test_the_summary_knows_what_was_chosen():
     assert summary["measures"]["quality"]["spearman"] == 1
     assert summary["measures"]["last"]["regret"] == 44 - (44 + 20) / 2
     assert summary["planted_chosen"] == ["one_class"]
+
+
+class TestPage:
+    """What people read of a study; here of made-up numbers."""
+
+    def entry(self, run: str, step: int, certainty: float, miou: float, planted: str = "") -> dict:
+        good = dict.fromkeys(("prior_fit", "coverage"), 1.0)
+        measures = dict.fromkeys(WEIGHTS, certainty) | good | {"certainty": certainty}
+        return {
+            "run": run,
+            "seed": 0,
+            "step": step,
+            "planted": planted,
+            "measures": measures,
+            "oracle_miou": miou,
+        }
+
+    def record(self) -> dict:
+        entries = {
+            str(number): self.entry(*values)
+            for number, values in enumerate(
+                [
+                    ("full", 100, 0.4, 30.0),
+                    ("full", 200, 0.6, 41.0),
+                    ("bad_rate", 100, 0.2, 12.0),
+                    ("bad_rate", 200, 0.1, 2.0),
+                    ("full", 200, 0.3, 1.0, "one_class"),
+                    ("full", 200, 0.9, 35.0, "logits_times_5"),
+                ]
+            )
+        }
+        summary = quality._summary(entries)
+        return {
+            "streets": {**summary, "candidates": [*entries.values()]},
+            "goals": quality._goals({"streets": entries}),
+            "command": "make study-quality",
+            "machine": "a machine",
+            "commit": "0" * 7,
+        }
+
+    def test_it_says_what_was_chosen_and_what_was_missed(self):
+        text = _quality_page.page(self.record())
+        assert "4 checkpoints of 2 runs, true mIoU 2.0 to 41.0 %" in text
+        assert "| **quality**, the score of `uda score` | 1.00 | 1.00 | 0.00 |" in text
+        assert "| one class | 0.300 | 1.0 | no |" in text
+        assert "| logits times 5 | 0.900 | 35.0 | **yes** |" in text
+        assert "planted failures chosen: 1.00" in text
+
+    def test_it_is_drawn(self, tmp_path):
+        _quality_page.draw(self.record(), tmp_path)
+        assert "<svg" in (tmp_path / "quality-streets.svg").read_text()
+
+
+def test_weights_are_chosen_by_ranking_choice_and_failures():
+    entry = TestPage().entry
+    entries = {
+        "a": entry("full", 1, 0.4, 30.0),
+        "b": entry("full", 2, 0.6, 41.0),
+        "c": entry("bad", 1, 0.5, 10.0),
+    }
+    for number, one in enumerate(entries.values()):
+        one["measures"] |= {"information": (0.5, 0.9, 0.1)[number], "consistency": 0.5}
+    assert _fit.worth({"information": 1.0}, entries) == pytest.approx(1.0)
+    assert _fit.worth({"information": 0.5, "consistency": 0.5}, entries) == pytest.approx(1.0)
+    assert _fit.worth({"certainty": 1.0}, entries) < 1.0, "it ranks the bad one too high"
+    planted = entry("full", 2, 0.7, 3.0, "one_class")
+    planted["measures"] |= {"information": 0.95}
+    assert _fit.worth({"information": 1.0}, entries | {"d": planted}) == pytest.approx(0.0)
+
+
+def test_all_weights_are_tried():
+    tried = list(_fit.choices())
+    assert all(sum(weights.values()) == 1 and len(weights) <= 3 for weights in tried)
+    assert len({tuple(sorted(weights.items())) for weights in tried}) == len(tried) == 8 + 84 + 168

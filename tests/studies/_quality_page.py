@@ -12,6 +12,7 @@ from tests.studies.quality import entry_value
 from uda.quality.score import GUARDS, WEIGHTS
 
 RECORD = Path("docs/results/quality.json")
+PAGE = Path("docs/quality.md")
 SETTINGS = {
     "streets": "rendered streets, game -> camera",
     "camvid": "rendered streets -> CamVid's photographs",
@@ -27,7 +28,16 @@ TITLES = {
 }
 
 
-def quality_page(record: dict[str, Any]) -> str:
+def quality_page() -> str:
+    return page(json.loads(RECORD.read_text()))
+
+
+def draw_quality() -> None:
+    """The page's pictures, beside it."""
+    draw(json.loads(RECORD.read_text()), PAGE.parent)
+
+
+def page(record: dict[str, Any]) -> str:
     parts = ["# Quality without labels", _idea()]
     for setting, title in SETTINGS.items():
         if found := record.get(setting):
@@ -52,7 +62,8 @@ def _idea() -> str:
     return (
         f"`uda score` combines measures into one number: the weighted geometric mean of {weights} "
         f"times {' and '.join(f'`{name}`' for name in GUARDS)}, which are 1 for a good network. "
-        "The weights were chosen on rendered streets and are the same everywhere. Below, every "
+        "The weights were chosen on rendered streets (`python -m tests.studies._fit`) and are the "
+        "same everywhere. Below, every "
         "checkpoint of good and bad runs was scored without target labels, and then by the "
         "target's test labels to see whether the score was right. Regret: true mIoU of the best "
         "checkpoint minus that of the chosen one. Weighted Spearman (Musgrave et al.): networks "
@@ -139,7 +150,3 @@ def _scatter(candidates: list[dict[str, Any]]) -> Figure:
 
 def _kind(entry: dict[str, Any]) -> str:
     return "bad" if "bad_" in entry["run"] else "good"
-
-
-def read_record() -> dict[str, Any] | None:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else None

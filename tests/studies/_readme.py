@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.studies import _tune_page
+from tests.studies import _quality_page, _tune_page
 from tests.studies._contrast_page import contrast_page
 from tests.studies._readme_eval import evaluation_part
 from tests.studies._results_page import camvid_summary, results_page, streets_summary
@@ -143,13 +143,17 @@ def _jpeg(record: dict) -> str:
 
 # Documents that are made as a whole.
 PAGES = {Path("RESULTS.md"): results_page, Path("docs/contrast.md"): contrast_page}
+DRAWINGS = {_tune_page.PAGE: _tune_page.draw_tune, _quality_page.PAGE: _quality_page.draw_quality}
 if _tune_page.RECORD.exists():
     PAGES[_tune_page.PAGE] = _tune_page.tune_page
+if _quality_page.RECORD.exists():
+    PAGES[_quality_page.PAGE] = _quality_page.quality_page
 
 if __name__ == "__main__":
     README.write_text(filled(README.read_text(), RESULTS))
     for path, page in PAGES.items():
         path.write_text(page())
-    if _tune_page.PAGE in PAGES:
-        _tune_page.draw_tune()
+    for path, draw in DRAWINGS.items():
+        if path in PAGES:
+            draw()
     print(f"wrote {README}, {', '.join(map(str, PAGES))}")

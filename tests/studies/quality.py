@@ -42,7 +42,7 @@ def main() -> None:
             carry_out((experiment, 0), place)
     for setting in arguments.settings:
         _score_all(setting, part=arguments.part)
-    entries = {s: _entries(s) for s in ("streets", "camvid")}
+    entries = {s: entries_of(s) for s in ("streets", "camvid")}
     for setting, found in entries.items():
         _agreements(setting, found)
     write_record(
@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _entries(setting: str) -> dict[str, Entry]:
+def entries_of(setting: str) -> dict[str, Entry]:
     """What is kept and what is new, by key, but for what is not of the population any more.
 
     A run may be gone from it, or have other settings by now; whether it is on this machine says
@@ -92,7 +92,7 @@ def _score_all(setting: str, part: tuple[int, int]) -> None:
     )
     target = ShardRows(data["target"], labels=False)
     file = NEW / f"{setting}-{part[0]}-of-{part[1]}.json"
-    known = _entries(setting)
+    known = entries_of(setting)
     new = json.loads(file.read_text()) if file.exists() else {}
     for candidate in [*candidates(setting, SEEDS)][part[0] :: part[1]]:
         if candidate.key not in known:

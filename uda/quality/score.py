@@ -39,14 +39,16 @@ def score(evidence: Evidence) -> Score:
     return Score(quality=quality, measures=measures, notes=_notes(evidence))
 
 
-def combined(measures: Mapping[str, float], whole: float = 1.0) -> float:
-    """The geometric mean of the measures in `WEIGHTS` times all `GUARDS`, 0 to 1; NaN counts 0.
+def combined(
+    measures: Mapping[str, float], whole: float = 1.0, weights: Mapping[str, float] = WEIGHTS
+) -> float:
+    """The geometric mean of the measures by `weights` times all `GUARDS`, 0 to 1; NaN counts 0.
 
     And times `whole`, the share of the target images whose scores are numbers.
     """
-    logs = sum(weight * _log(measures[name]) for name, weight in WEIGHTS.items())
+    logs = sum(weight * _log(measures[name]) for name, weight in weights.items())
     guards = math.prod(max(0.0, _number(measures[name])) for name in GUARDS)
-    return min(1.0, max(0.0, whole * math.exp(logs / sum(WEIGHTS.values())) * guards))
+    return min(1.0, max(0.0, whole * math.exp(logs / sum(weights.values())) * guards))
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
