@@ -12,6 +12,7 @@ from tests.small_checkpoint import write_checkpoint
 from tests.small_models import small_model
 from tests.studies import _experiments, _fit, _quality_page, quality
 from tests.studies._correlation import ranks, regret, spearman, weighted_spearman
+from tests.studies._early_stop import early_stops, saved
 from tests.studies._population import (
     PLANTED,
     POPULATION,
@@ -192,6 +193,42 @@ def test_the_summary_knows_what_was_chosen():
     assert summary["planted_chosen"] == ["one_class"]
 
 
+class TestEarlyStops:
+    """Replayed on whole runs; the rule is that of training."""
+
+    def stops(self, *runs: list[tuple[float, float]], patience: int = 1) -> list[dict]:
+        entries = [
+            entry(f"run{number}", 100 * step, miou, quality_then)
+            for number, points in enumerate(runs)
+            for step, (quality_then, miou) in enumerate(points, 1)
+        ]
+        return early_stops(entries, lambda each: each["measures"]["consistency"], patience)
+
+    def test_a_run_ends_where_its_quality_has_fallen_and_keeps_its_best(self):
+        falling = [(0.5, 30.0), (0.6, 40.0), (0.4, 20.0), (0.9, 10.0)]
+        (stop,) = self.stops(falling)
+        assert stop == {"run": "run0", "seed": 0, "share": 0.75, "kept": 40.0, "last": 10.0}
+        (stop,) = self.stops(falling, patience=2)
+        assert (stop["share"], stop["kept"]) == (1.0, 10.0), "it rose again in time"
+
+    def test_a_run_that_rises_is_trained_to_its_end(self):
+        (stop,) = self.stops([(0.5, 30.0), (0.6, 40.0), (0.7, 35.0)])
+        assert (stop["share"], stop["kept"]) == (1.0, 35.0)
+
+    def test_all_together(self):
+        stops = self.stops([(0.5, 30.0), (0.4, 20.0), (0.4, 20.0), (0.4, 20.0)],
+                           [(0.5, 30.0), (0.4, 31.0)],
+                           [(0.5, 30.0), (0.6, 31.0)])  # fmt: skip
+        assert saved(stops) == {
+            "runs": 3,
+            "stopped": 1,
+            "steps_saved": round(0.5 / 3, 3),
+            "mean_difference": 3.0,
+            "as_good": 2,
+            "worst_difference": -1.0,
+        }
+
+
 class TestPage:
     """What people read of a study; here of made-up numbers."""
 
@@ -237,6 +274,7 @@ class TestPage:
         assert "| one class | 0.300 | 1.0 | no |" in text
         assert "| logits times 5 | 0.900 | 35.0 | **yes** |" in text
         assert "planted failures chosen: 1.00" in text
+        assert "0 of 2 runs would have ended early" in text
 
     def test_it_is_drawn(self, tmp_path):
         _quality_page.draw(self.record(), tmp_path)

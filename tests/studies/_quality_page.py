@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tests.studies._early_stop import PATIENCE, saved
 from tests.studies._results import table
 from tests.studies.quality import entry_value
 from uda.quality.score import GUARDS, WEIGHTS
@@ -87,11 +88,40 @@ def _told(found: dict[str, Any], setting: str) -> str:
         f"{_range(found['candidates'])}.",
         f"![True mIoU against quality, entropy and source mIoU](quality-{setting}.svg)",
         table("measure | weighted Spearman | Spearman | regret, points", rows),
+        *_stopped(found["early_stops"]),
         *_planted(found),
     ])  # fmt: skip
 
 
 _KEYS = ("weighted_spearman", "spearman", "regret")
+
+
+def _stopped(stops: list[dict[str, Any]]) -> list[str]:
+    """What it saves to end a run when its quality has not risen."""
+    if not stops:
+        return []
+    all_in_all = saved(stops)
+    rows = [
+        [
+            f"{stop['run']}, seed {stop['seed']}",
+            f"{100 * stop['share']:.0f} %",
+            f"{stop['kept']:.1f}",
+            f"{stop['last']:.1f}",
+            f"{stop['kept'] - stop['last']:+.1f}",
+        ]
+        for stop in stops
+        if stop["share"] < 1
+    ]
+    return [
+        f"Replayed: had every run ended after {PATIENCE} checkpoint without a better quality "
+        f"(`runtime.patience={PATIENCE}`), and kept its best by quality, {all_in_all['stopped']} "
+        f"of {all_in_all['runs']} runs would have ended early; all together would have trained "
+        f"{100 * all_in_all['steps_saved']:.0f} % fewer steps, and what they keep would be "
+        f"{all_in_all['mean_difference']:+.1f} points of true mIoU from what they end with on "
+        f"average, {all_in_all['worst_difference']:+.1f} at worst; {all_in_all['as_good']} would "
+        "keep as good a network or a better one. Those that end early:",
+        table("run | steps trained | kept, mIoU | at its end | difference", rows),
+    ]
 
 
 def _planted(found: dict[str, Any]) -> list[str]:

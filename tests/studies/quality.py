@@ -16,6 +16,7 @@ import torch
 from tests.record import STUDIES, at_most, goal, write_record
 from tests.studies._correlation import regret, spearman, weighted_spearman
 from tests.studies._data import shards
+from tests.studies._early_stop import early_stops
 from tests.studies._judging import miou_of, quality_of
 from tests.studies._population import BAD_RUNS, Candidate, all_candidates, candidates
 from tests.studies._runner import Place, carry_out
@@ -172,6 +173,7 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
         "checkpoints": len(honest),
         "runs": len(last),
         "measures": rows,
+        "early_stops": early_stops(honest, lambda entry: entry_value(entry, "quality")),
         "planted": len(planted),
         "planted_chosen": chosen,
     }
