@@ -7,6 +7,7 @@ from tune_spaces.adversarial_schedule import ADVERSARIAL_SCHEDULE
 from tune_spaces.contrastive import CONTRASTIVE
 from tune_spaces.full import FULL
 from tune_spaces.loss_weights import LOSS_WEIGHTS
+from tune_spaces.measured import MEASURED
 from tune_spaces.optimiser import OPTIMISER
 from tune_spaces.self_training import SELF_TRAINING
 from tune_spaces.smoke import SMOKE
@@ -22,6 +23,7 @@ SPACES: dict[str, Space] = {
     "self_training": SELF_TRAINING,
     "optimiser": OPTIMISER,
     "full": FULL,
+    "measured": MEASURED,
     "smoke": SMOKE,
 }
 

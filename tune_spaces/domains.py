@@ -118,7 +118,25 @@ class OfRun:
         return Numbers(low=math.ceil(low), high=math.floor(high), whole=True)
 
 
-Domain = Drawn | OfRun
+@dataclass(frozen=True)
+class SharesOfRun:
+    """One of these shares of the run's length, in whole steps."""
+
+    shares: tuple[float, ...]
+
+    @property
+    def flaw(self) -> str:
+        """Why nothing can be drawn of any run, empty if something can."""
+        if not self.shares or not all(0 <= share <= 1 for share in self.shares):
+            return f"got {list(self.shares)} of the run, want one share or more, 0 to 1"
+        return ""
+
+    def at(self, steps: int) -> Choice:
+        """In steps; shares that are the same step of a short run are one choice."""
+        return Choice(tuple(dict.fromkeys(math.floor(round(s * steps, 9)) for s in self.shares)))
+
+
+Domain = Drawn | OfRun | SharesOfRun
 
 
 def uniform(low: float, high: float) -> Numbers:
@@ -139,6 +157,11 @@ def integers(low: int, high: int, *, log: bool = False) -> Numbers:
 def choice(*values: Value) -> Choice:
     """One of the values."""
     return Choice(values)
+
+
+def shares_of_run(*shares: float) -> SharesOfRun:
+    """The step at one of these shares of the run."""
+    return SharesOfRun(shares)
 
 
 def of_run(low: float, high: float) -> OfRun:

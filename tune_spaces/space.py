@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tune_spaces.domains import Domain, Drawn, OfRun, Value
+from tune_spaces.domains import Domain, Drawn, OfRun, SharesOfRun, Value
 from uda.config import Config
 from uda.presets import preset
 from uda.tree import override, to_plain
@@ -71,7 +71,7 @@ class Space:
         """The domains of what is drawn, with steps for shares of the run."""
         steps = self.run_steps
         return {
-            path: domain.at(steps) if isinstance(domain, OfRun) else domain
+            path: domain.at(steps) if isinstance(domain, OfRun | SharesOfRun) else domain
             for path, domain in self.domains.items()
             if path not in self.fixed
         }

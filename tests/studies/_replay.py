@@ -1,8 +1,9 @@
 """Searches over a table of what every point came to: thousands of them take minutes, not weeks.
 
 What a search would have seen at each checkpoint is looked up instead of trained. The sampler and
-asynchronous successive halving are those of `uda tune` itself. Two trials run at a time and take
-the same time for a step. A point that is drawn twice is trained twice, as there.
+asynchronous successive halving are those of `uda tune` itself, and so is trial 0, the preset. Two
+trials run at a time and take the same time for a step; scoring takes none, and who is behind ends
+at once. A point that is drawn twice is trained twice, as there.
 
 Population based training is not among them: its trials go on from the networks of others with other
 settings, and the table knows only networks that have had one setting from start to end.
@@ -24,11 +25,15 @@ CONCURRENT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How points are drawn, and how many; with `halving`, what is behind is stopped early."""
+    """How points are drawn, and how many; with `halving`, what is behind is stopped early.
+
+    - `with_preset`: the first is the preset itself.
+    """
 
     kind: Kind
     trials: int
     halving: bool = False
+    with_preset: bool = True
 
     @property
     def is_guided(self) -> bool:
@@ -73,7 +78,7 @@ def replay(
 
     A trial is worth the best of its checkpoints, and halving compares those of the same step.
     """
-    sampler = Sampler(space, search.kind, seed, with_preset=False)
+    sampler = Sampler(space, search.kind, seed, with_preset=search.with_preset)
     halving = Halving(next(iter(table.values())).steps) if search.halving else None
     running: list[tuple[int, int, int]] = []  # steps since the start, trial, checkpoint
     rows: dict[int, Row] = {}
@@ -82,7 +87,8 @@ def replay(
     def begin(now: int) -> None:
         if len(rows) < search.trials and (asked := sampler.ask()):
             trial, changes = asked
-            rows[trial] = table[tuple(changes[path] for path in space.resolved)]
+            point = changes or space.start_values()
+            rows[trial] = table[tuple(point.get(path) for path in space.resolved)]
             heapq.heappush(running, (now + rows[trial].steps[0], trial, 0))
 
     for _ in range(concurrent):
@@ -107,7 +113,8 @@ def replay(
 class Halving:
     """Asynchronous successive halving (Li et al., MLSys 2020) as `uda tune` has it, without a Ray.
 
-    One of two goes on, from the first checkpoint on and then at twice as many steps each time.
+    One of two goes on, from the first checkpoint on and then at twice as many steps each time:
+    `--reduction 2`, and `--grace-steps` as many as there are until then.
     """
 
     def __init__(self, steps: Sequence[int]) -> None:
@@ -133,12 +140,16 @@ def incumbents(seen: Sequence[Seen], judge: str) -> Iterator[Seen]:
     """After each checkpoint, the one that would be taken if the search ended there.
 
     By a measure: the highest so far, of equals the longer trained one, then the earlier trial. By
-    "last": of the trial that came to its end last, whatever it scored; before any has, the latest.
+    "end": the same by quality, but of networks at the end of their training alone. By "lot": the
+    one that came to its end last, whatever it scored. Before any has ended, both take the latest.
     """
     best = seen[0]
     for one in seen:
-        if judge == "last":
+        if judge in ("end", "lot") and not (one.is_end and best.is_end):
             best = one if one.is_end or not best.is_end else best
+        elif judge == "lot":
+            best = one
         else:
-            best = max(best, one, key=lambda s: (s.value(judge), s.step, -s.trial))
+            measure = "quality" if judge == "end" else judge
+            best = max(best, one, key=lambda s: (s.value(measure), s.step, -s.trial))
         yield best

@@ -4,7 +4,8 @@ A judge guides a search and takes the network in the end:
 
 - "quality": label-free.
 - "source": mIoU on labelled source images that no training has seen.
-- "last": guided by quality, but the network taken is that of the trial that ended last.
+- "end": guided by quality, and taken by it, but from the networks at the end of their training.
+- "lot": guided by quality, but the network taken is that of the trial that ended last.
 - "oracle": mIoU by the target's test labels.
 
 Whatever the judge, a result is told by its true mIoU, which is the oracle's.
@@ -17,13 +18,20 @@ from typing import Any
 import numpy as np
 
 from tests.studies._correlation import spearman
-from tests.studies._lattice import AXES, RAMPS, SPACE, Key
+from tests.studies._lattice import AXES, HAND_SET, SPACE, Key, value_at
 from tests.studies._replay import CONCURRENT, Search, Seen, incumbents, replay
 from tests.studies._table import MEASURES, Filled, Row, Table
 from tune_spaces.space import Space
+from uda.quality.score import GUARDS, WEIGHTS
 
 TRIALS = 20  # as `uda tune` has it, of the lattice's 48
-GUIDES = {"quality": "quality", "source": "source", "last": "quality", "oracle": "oracle"}
+GUIDES = {
+    "quality": "quality",
+    "source": "source",
+    "end": "quality",
+    "lot": "quality",
+    "oracle": "oracle",
+}
 
 
 def searches(points: int) -> dict[str, Search]:
@@ -38,60 +46,77 @@ def searches(points: int) -> dict[str, Search]:
 
 
 def figures(filled: Filled, repeats: int, share: float) -> dict[str, Any]:
-    """The record but for its goals; `share` is that of the steps after which all are compared."""
-    table, hand_set = filled.table, filled.hand_set
+    """The record but for its goals; after `share` of a search's steps all are compared."""
+    table = filled.table
     every = {name: outcomes(table, SPACE, search, repeats, share)
              for name, search in searches(len(table)).items()}  # fmt: skip
-    rows = {(): hand_set, **table}
     return {
         "points": len(table),
-        "steps": hand_set.steps,
+        "steps": table[HAND_SET].steps,
         "trials": TRIALS,
         "concurrent": CONCURRENT,
         "repeats": repeats,
         "compared_after": share,
+        "score": {"weights": WEIGHTS, "guards": GUARDS},
         "best": round(best_of(table), 3),
-        "hand_set": _hand_set(hand_set),
+        "mean_at_end": round(statistics.mean(r.values["oracle"][-1] for r in table.values()), 3),
+        "hand_set": _hand_set(table[HAND_SET]),
         "searches": every,
         "predicts": predicts(table),
         "choices": choices(table),
         "made": filled.made,
-        "table": [_plain(key, row) for key, row in rows.items()],
+        "table": [_plain(key, row) for key, row in table.items()],
     }
 
 
 def outcomes(
     table: Table, space: Space, search: Search, repeats: int, share: float
 ) -> dict[str, dict[str, Any]]:
-    """By judge: true mIoU of what is taken, and how it grows with the steps spent; their share.
+    """By judge: true mIoU of what is taken, and how it grows with the steps spent.
 
-    Shares are of the steps of the whole table.
+    Their `share` is of the steps that all trials of the search would take to their end, and
+    `of_lattice` of those of the whole table.
     """
     guides = dict.fromkeys(GUIDES.values()) if search.is_guided else ["quality"]
     seen = {guide: [replay(table, space, search, guide, seed) for seed in range(repeats)]
             for guide in guides}  # fmt: skip
+    whole = search.trials * next(iter(table.values())).steps[-1]
     return {
-        judge: _outcome(table, seen[guide if search.is_guided else "quality"], judge, share)
+        judge: _outcome(
+            table, seen[guide if search.is_guided else "quality"], judge, whole, share * whole
+        )
         for judge, guide in GUIDES.items()
     }
 
 
 def _outcome(
-    table: Table, repeats: Sequence[Sequence[Seen]], judge: str, share: float
+    table: Table, repeats: Sequence[Sequence[Seen]], judge: str, whole: int, compared_at: float
 ) -> dict[str, Any]:
-    curves = [[one.value("oracle") for one in incumbents(seen, judge)] for seen in repeats]
+    interval = next(iter(table.values())).steps[0]
+    curves = [curve_of(seen, judge, interval) for seen in repeats]
     true = [curve[-1] for curve in curves]
     curve = mean_curve(curves)
-    whole = steps_of(table)
-    shares = [seen[-1].spent / whole for seen in repeats]
+    spent = statistics.mean(seen[-1].spent for seen in repeats)
     return {
         "true_miou": round(statistics.mean(true), 3),
         "deviation": round(statistics.pstdev(true), 3),
         "regret": round(best_of(table) - statistics.mean(true), 3),
-        "share": round(statistics.mean(shares), 4),
-        "compared": round(curve[_checkpoints(table, share, len(curve)) - 1], 3),
+        "share": round(spent / whole, 4),
+        "of_lattice": round(spent / steps_of(table), 4),
+        "compared": round(curve[min(len(curve), max(1, int(compared_at / interval))) - 1], 3),
         "curve": [round(value, 3) for value in curve],
     }
+
+
+def curve_of(seen: Sequence[Seen], judge: str, interval: int) -> list[float]:
+    """True mIoU of what would be taken after each `interval` of steps spent, to the end."""
+    taken = list(incumbents(seen, judge))
+    curve, place = [], 0
+    for spent in range(interval, seen[-1].spent + 1, interval):
+        while place + 1 < len(seen) and seen[place + 1].spent <= spent:
+            place += 1
+        curve.append(taken[place].value("oracle"))
+    return curve
 
 
 def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
@@ -109,12 +134,6 @@ def steps_of(table: Table) -> int:
 def best_of(table: Table) -> float:
     """The highest true mIoU of all checkpoints."""
     return max(max(row.values["oracle"]) for row in table.values())
-
-
-def _checkpoints(table: Table, share: float, most: int) -> int:
-    """How many a search has seen after a share of all steps; they are evenly spaced."""
-    interval = next(iter(table.values())).steps[0]
-    return min(most, max(1, int(share * steps_of(table) / interval)))
 
 
 def _hand_set(row: Row) -> dict[str, float]:
@@ -135,26 +154,24 @@ def predicts(table: Table) -> dict[str, list[float | None]]:
     return found
 
 
-def choices(table: Table) -> dict[str, list[dict[str, float]]]:
-    """Means at the end over all points that have a value, for every value of every axis."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for place, axis in enumerate(AXES):
+def choices(table: Table) -> dict[str, list[dict[str, Any]]]:
+    """At the end, over all points that have a value: means, for every value of every axis.
+
+    A value of None is that of points where what the axis belongs to is off.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for axis in AXES:
         found[axis] = []
-        for value in dict.fromkeys(key[place] for key in table):
-            rows = [row for key, row in table.items() if key[place] == value]
+        for value in dict.fromkeys(value_at(key, axis) for key in table):
+            rows = [row for key, row in table.items() if value_at(key, axis) == value]
             ends = {name: [row.values[name][-1] for row in rows] for name in MEASURES}
             means = {name: round(statistics.mean(values), 4) for name, values in ends.items()}
-            found[axis].append({"value": shown(axis, value), **means})
+            spread = round(statistics.pstdev(ends["oracle"]), 3)
+            found[axis].append({"value": value, "points": len(rows), **means, "spread": spread})
     return found
 
 
-def shown(axis: str, value: Any) -> float:
-    """Ramps as shares of the run."""
-    return RAMPS[value] if axis == "ramp" else value
-
-
 def _plain(key: Key, row: Row) -> dict[str, Any]:
-    """No changes: the hand-set preset."""
-    changes = {axis: shown(axis, value) for axis, value in zip(AXES, key, strict=False)}
+    at = {axis: value_at(key, axis) for axis in AXES}
     values: Mapping[str, Any] = {name: [round(v, 4) for v in row.values[name]] for name in MEASURES}
-    return {"changes": changes, **values}
+    return {"at": at, **values}

@@ -1,10 +1,11 @@
 """The table of `make study-tune`: every point of the lattice, trained to its end and judged.
 
-A point has a record of its own, of its four checkpoints: quality, which is label-free; mIoU on
+A point has a record of its own, of a few of its checkpoints: quality, which is label-free; mIoU on
 labelled source images that no training has seen; and mIoU by the target's test labels, the oracle.
+The networks stay, to be judged by something else one day.
 """
 
-import shutil
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +17,23 @@ from tests.record import STUDIES, machine
 from tests.studies._data import digests, shards, source_validation
 from tests.studies._experiments import Experiment, record_of
 from tests.studies._judging import miou_of, quality_of
-from tests.studies._lattice import EXPERIMENTS, HAND_SET, SEED, Key
+from tests.studies._lattice import EXPERIMENTS, JUDGED, Key
 from tests.studies._results import provenance
-from tests.studies._runner import CHANGED, CHECKPOINTS, COMMIT, Place, Run, carry_out
+from tests.studies._runner import CHANGED, COMMIT, Place, Run, carry_out
 from tests.studies._solo import trained
 from tests.studies.ablation import START
 from tests.studies.quality import entry_value
-from uda.checkpoint import load_model, step_folder
-from uda.config import Config
+from uda.checkpoint import MODEL_FILE, STATE_FILE, load_model, step_folder
 from uda.data.examples import open_examples
 from uda.data.rows import ShardRows
 from uda.inference import PLAIN, ready
 from uda.report import write_json
 from uda.tree import override
 
+SEED = 0
 KEPT, FOLDER = Path("docs/results/tune"), STUDIES / "tune"
 NEW = FOLDER / "records"
-IMAGES = {"quality": 32, "source": 100}  # of each domain; of the source. The oracle sees all 200
+IMAGES = {"quality": 48, "source": 60}  # of each domain; of the source. The oracle sees all 200
 
 MEASURES = ("quality", "source", "oracle")  # what a network is judged by; higher is better
 
@@ -53,10 +54,9 @@ Table = Mapping[Key, Row]
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """The whole table, the hand-set preset beside it, and in words where they were made."""
+    """The whole table, and in words where it was made."""
 
     table: Table
-    hand_set: Row
     made: str
 
 
@@ -69,7 +69,7 @@ def build(run: Run, place: Place) -> None:
     config = experiment.config(seed)
     config = override(
         config,
-        {"runtime.checkpoint_every": config.steps // CHECKPOINTS, "runtime.keep_checkpoints": 99},
+        {"runtime.checkpoint_every": JUDGED[0], "runtime.keep_checkpoints": 99},
     )
     data = {**shards(experiment.setting), "source_validation": source_validation()}
     folder = FOLDER / "runs" / experiment.folder(seed).name
@@ -91,7 +91,8 @@ def build(run: Run, place: Place) -> None:
         "steps": config.steps,
         "data": digests(data),
         "images": IMAGES,
-        "checkpoints": _judged(config, folder, data, place.device),
+        "start_sha256": _start_digest(experiment, seed),
+        "checkpoints": _judged(folder, data, place.device),
         "minutes": round(minutes, 2),
         "command": place.command,
         "commit": COMMIT,
@@ -100,22 +101,27 @@ def build(run: Run, place: Place) -> None:
         **experiment.plain(seed),
     }
     write_json(NEW / experiment.file(seed), record)
-    shutil.rmtree(folder)  # what was of interest is in the record
+    for state in folder.glob(f"*/{STATE_FILE}"):
+        state.unlink()
     last = record["checkpoints"][-1]
     print(f"{experiment.name}: quality {last['quality']:.3f}, "
           f"oracle mIoU {last['oracle_miou']:.2f}", flush=True)  # fmt: skip
 
 
-def _judged(
-    config: Config, folder: Path, data: Mapping[str, Path], device: str
-) -> list[dict[str, Any]]:
+def _start_digest(experiment: Experiment, seed: int) -> str:
+    """Of the network that it goes on from: one of the same settings may be another's."""
+    assert experiment.start is not None
+    network = experiment.start.network(seed) / MODEL_FILE
+    return hashlib.sha256(network.read_bytes()).hexdigest()[:12]
+
+
+def _judged(folder: Path, data: Mapping[str, Path], device: str) -> list[dict[str, Any]]:
     """One entry for each checkpoint, in order."""
     source = ShardRows(data["source"], labels=True)
     target = ShardRows(data["target"], labels=False)
     known, test = (open_examples(data[name]) for name in ("source_validation", "test"))
     entries = []
-    for part in range(1, CHECKPOINTS + 1):
-        step = config.steps * part // CHECKPOINTS
+    for step in JUDGED:
         model = ready(load_model(step_folder(folder, step)), PLAIN, device)
         entries.append({
             "step": step,
@@ -132,31 +138,36 @@ def missing(experiments: list[Experiment]) -> list[Run]:
 
 
 def read_table() -> Filled | None:
-    """All points of the lattice and the hand-set preset; None while a record is missing.
+    """All points of the lattice; None while a record is missing.
 
     Raises:
-        ValueError: some were made on other data than the rest.
+        ValueError: some were made on other data, or from another network, than the first.
     """
-    records = {key: _record(one) for key, one in {**EXPERIMENTS, (): HAND_SET}.items()}
-    known = {key: record for key, record in records.items() if record is not None}
-    if len(known) < len(records):
+    found = {key: _record(one) for key, one in EXPERIMENTS.items()}
+    known = {key: record for key, record in found.items() if record is not None}
+    if len(known) < len(found):
         return None
-    data = known[()]["data"]
-    for record in known.values():
-        if record["data"] != data:
-            raise ValueError(f"{record['experiment']}: made on other data than {HAND_SET.name}")
-    rows = {key: _row(record["checkpoints"]) for key, record in known.items()}
+    first, *others = known.values()
+    for record in others:
+        for name in ("data", "start_sha256"):
+            if record[name] != first[name]:
+                raise ValueError(
+                    f"{record['experiment']}: its {name} differs from that of {first['experiment']}"
+                )
     return Filled(
-        table={key: rows[key] for key in EXPERIMENTS},
-        hand_set=rows[()],
+        table={key: _row(record["checkpoints"]) for key, record in known.items()},
         made=provenance({"all": list(known.values())}),
     )
 
 
 def _record(experiment: Experiment) -> dict[str, Any] | None:
-    """None also where the record was judged on fewer or other images."""
-    found = record_of(experiment, SEED, (KEPT, NEW))
-    return found if found and found["images"] == IMAGES else None
+    """None also where the record was judged on fewer or other images, or at other steps."""
+    for folder in (NEW, KEPT):
+        found = record_of(experiment, SEED, (folder,))
+        if found and found["images"] == IMAGES:
+            if tuple(entry["step"] for entry in found["checkpoints"]) == JUDGED:
+                return found
+    return None
 
 
 def _row(entries: list[dict[str, Any]]) -> Row:

@@ -11,15 +11,16 @@ SEARCHES = {
     "random": "random",
     "tpe": "TPE",
     "asha": "ASHA, random",
-    "asha_tpe": "**ASHA + TPE**, as `uda tune`",
+    "asha_tpe": "**ASHA + TPE**",
     "grid": "grid",
 }
 _COLOURS = ("#8c99a8", "#2a6fbb", "#d98200", "#c0182b", "#1f2933")
-_JUDGES = {
-    "oracle": "ORACLE",
+JUDGES = {
     "quality": "quality",
     "source": "source validation",
-    "last": "last to end",
+    "end": "quality at the end",
+    "lot": "by lot",
+    "oracle": "ORACLE",
 }
 
 
@@ -30,12 +31,12 @@ def draw_searches(record: dict[str, Any], folder: Path) -> None:
     for (name, title), colour in zip(SEARCHES.items(), _COLOURS, strict=True):
         curve = record["searches"][name]["quality"]["curve"]
         _curve(by_search, record, curve, title.replace("*", "").replace("`", ""), colour)
-    for (judge, title), colour in zip(_JUDGES.items(), _COLOURS[1:], strict=True):
+    for (judge, title), colour in zip(JUDGES.items(), reversed(_COLOURS), strict=True):
         _curve(by_judge, record, record["searches"]["asha_tpe"][judge]["curve"], title, colour)
     for axes, title in ((by_search, "judged by quality"), (by_judge, "ASHA + TPE, by judge")):
         axes.axhline(record["best"], ls=":", lw=1, c="#1f2933", label="best of all (ORACLE)")
         hand_set = record["hand_set"]["true_miou"]
-        axes.axhline(hand_set, ls="--", lw=1, c="#7b4bb7", label="hand-set preset")
+        axes.axhline(hand_set, ls="--", lw=1, c="#7b4bb7", label="the preset, no search")
         axes.set_xlabel("steps spent, % of all points to their end")
         axes.set_title(title, fontsize=10)
         axes.legend(frameon=False, fontsize=8)
@@ -48,13 +49,13 @@ def draw_choices(record: dict[str, Any], folder: Path) -> None:
     figure = Figure(figsize=(10, 6), layout="constrained")
     rows = {"oracle": "true mIoU (ORACLE), %", "quality": "quality"}
     columns = {
-        "temperature": ("contrast", "temperature of the contrast", "weight of the contrast"),
-        "ramp": ("adversarial", "ramp, share of the run", "weight of the discriminators"),
+        "temperature": "temperature of the contrast",
+        "ramp": "ramp of the output's discriminator, share of the run",
     }
     grid = figure.subplots(2, 2, sharey="row")
     for line, (measure, name) in zip(grid, rows.items(), strict=True):
-        for axes, (axis, words) in zip(line, columns.items(), strict=True):
-            _choice(axes, record, measure, axis, words)
+        for axes, (axis, title) in zip(line, columns.items(), strict=True):
+            _choice(axes, record, measure, axis, title)
         line[0].set_ylabel(name)
     _save(figure, folder / "tune-choices.svg")
 
@@ -65,24 +66,18 @@ def _curve(axes: Axes, record: dict[str, Any], curve: list[float], title: str, c
     axes.plot([each * (i + 1) for i in range(len(curve))], curve, c=colour, lw=1.5, label=title)
 
 
-def _choice(
-    axes: Axes, record: dict[str, Any], measure: str, axis: str, words: tuple[str, str, str]
-) -> None:
-    """A dot for every point, and the means for each value of another setting."""
-    other, title, other_title = words
-    hand_set, *points = record["table"]
+def _choice(axes: Axes, record: dict[str, Any], measure: str, axis: str, title: str) -> None:
+    """A dot for every point, and the means for each learning rate, whose effect is the largest."""
     values = [one["value"] for one in record["choices"][axis]]
-    for group, colour in zip(record["choices"][other], _COLOURS[1:], strict=False):
-        some = [p for p in points if p["changes"][other] == group["value"]]
+    for rate, colour in zip(record["choices"]["rate"], _COLOURS[1:], strict=False):
+        some = [p for p in record["table"] if p["at"]["rate"] == rate["value"]]
         means = []
         for place, value in enumerate(values):
-            ends = [p[measure][-1] for p in some if p["changes"][axis] == value]
-            axes.scatter([place] * len(ends), ends, s=14, c=colour, alpha=0.5)
+            ends = [p[measure][-1] for p in some if p["at"][axis] == value]
+            axes.scatter([place] * len(ends), ends, s=14, color=colour, alpha=0.5)
             means.append(sum(ends) / len(ends))
-        label = f"{other_title} {group['value']:g}"
-        axes.plot(range(len(values)), means, c=colour, lw=1.5, label=label)
-    axes.axhline(hand_set[measure][-1], ls="--", lw=1, c="#7b4bb7", label="hand-set preset")
-    axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        axes.plot(range(len(values)), means, c=colour, lw=1.5, label=f"rate {rate['value']:g}")
+    axes.set_xticks(range(len(values)), ["off" if v is None else f"{v:g}" for v in values])
     axes.set_xlabel(title)
     axes.legend(frameon=False, fontsize=8)
 
