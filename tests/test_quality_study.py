@@ -25,7 +25,7 @@ from tests.tiny import shards
 from uda.data.examples import open_examples
 from uda.data.rows import ShardRows
 from uda.quality import Statistics
-from uda.quality.score import WEIGHTS, score
+from uda.quality.score import GUARDS, WEIGHTS, score
 
 
 def test_ranks_share_their_mean_where_values_are_alike():
@@ -107,7 +107,8 @@ def test_candidates_are_what_is_there(tmp_path, monkeypatch):
 
 
 def entry(run: str, step: int, miou: float, consistency: float, planted: str = "") -> dict:
-    measures = {"consistency": consistency, "separation": 0.5, "prior_fit": 1.0, "coverage": 1.0}
+    measures = {"consistency": consistency, **dict.fromkeys(WEIGHTS, consistency)}
+    measures |= dict.fromkeys(GUARDS, 1.0)
     named = {"run": run, "seed": 0, "step": step, "planted": planted}
     return {**named, "measures": measures, "oracle_miou": miou}
 
@@ -233,7 +234,7 @@ class TestPage:
     """What people read of a study; here of made-up numbers."""
 
     def entry(self, run: str, step: int, certainty: float, miou: float, planted: str = "") -> dict:
-        good = dict.fromkeys(("prior_fit", "coverage"), 1.0)
+        good = dict.fromkeys(GUARDS, 1.0)
         measures = dict.fromkeys(WEIGHTS, certainty) | good | {"certainty": certainty}
         return {
             "run": run,

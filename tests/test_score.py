@@ -261,11 +261,13 @@ def test_broken_images_cost_their_share():
 
 
 def test_quality_is_a_geometric_mean_times_the_guards():
-    measures = {"consistency": 0.5, "separation": 0.25, "prior_fit": 0.5, "coverage": 1.0}
-    assert WEIGHTS.keys() | set(GUARDS) == measures.keys()
-    weights = [WEIGHTS["consistency"], WEIGHTS["separation"]]
-    mean = (0.5 ** weights[0] * 0.25 ** weights[1]) ** (1 / sum(weights))
-    assert combined(measures) == pytest.approx(0.5 * mean)
+    values = {name: 0.5 / (i + 1) for i, name in enumerate(WEIGHTS)}
+    measures = {**values, **dict.fromkeys(GUARDS, 0.5)}
+    mean = math.prod(values[n] ** w for n, w in WEIGHTS.items()) ** (1 / sum(WEIGHTS.values()))
+    assert combined(measures) == pytest.approx(0.5 ** len(GUARDS) * mean)
+    assert combined(measures, weights=dict.fromkeys(values, 7.0)) == (
+        pytest.approx(0.5 ** len(GUARDS) * math.prod(values.values()) ** (1 / len(values)))
+    ), "only the proportions of weights matter"
     for name in measures:
         for value in (0.0, math.nan, -0.5):
             assert 0 <= combined({**measures, name: value}) < 0.01, name

@@ -42,6 +42,7 @@ from tune_spaces.sampler import Sampler
 from tune_spaces.space import Space
 from uda.checkpoint import step_folder
 from uda.presets import preset
+from uda.quality.score import GUARDS, WEIGHTS
 from uda.report import json_text, write_json
 from uda.tree import override
 from uda.types import WorkError
@@ -438,7 +439,7 @@ FEW = dict(itertools.islice(EXPERIMENTS.items(), 2))
 
 
 def keep(folder: Path, experiment: Any, **more: Any) -> None:
-    entry = {"measures": dict.fromkeys(("consistency", "separation", "prior_fit", "coverage"), 1.0)}
+    entry = {"measures": dict.fromkeys((*WEIGHTS, *GUARDS), 1.0)}
     checkpoints = [
         {"step": step, **entry, "source_miou": 1.0 * step, "oracle_miou": 2.0 * step}
         for step in JUDGED

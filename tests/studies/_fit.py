@@ -17,6 +17,11 @@ from uda.quality.score import WEIGHTS, combined
 # What may have a weight: between 0 and 1, higher is better, of one network alone.
 MAY_COUNT = (
     "consistency",
+    "consistency_photometric",
+    "consistency_flip",
+    "consistency_small",
+    "consistency_large",
+    "consistency_dropout",
     "separation",
     "confusability",
     "proximity",

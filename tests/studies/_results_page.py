@@ -8,6 +8,7 @@ from tests.studies._results import (
     closed,
     gain,
     gains,
+    mean,
     per_class,
     provenance,
     records,
