@@ -164,10 +164,13 @@ def _record(experiment: Experiment) -> dict[str, Any] | None:
     """None also where the record was judged on fewer or other images, or at other steps."""
     for folder in (NEW, KEPT):
         found = record_of(experiment, SEED, (folder,))
-        if found and found["images"] == IMAGES:
-            if tuple(entry["step"] for entry in found["checkpoints"]) == JUDGED:
-                return found
+        if found and (found["images"], _steps(found)) == (IMAGES, JUDGED):
+            return found
     return None
+
+
+def _steps(record: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(entry["step"] for entry in record["checkpoints"])
 
 
 def _row(entries: list[dict[str, Any]]) -> Row:
