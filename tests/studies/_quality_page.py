@@ -113,7 +113,8 @@ def _stopped(stops: list[dict[str, Any]]) -> list[str]:
         if stop["share"] < 1
     ]
     return [
-        f"Replayed: had every run ended after {PATIENCE} checkpoint without a better quality "
+        f"Replayed: had every run that adapts ended after {PATIENCE} checkpoint without a better "
+        "quality "
         f"(`runtime.patience={PATIENCE}`), and kept its best by quality, {all_in_all['stopped']} "
         f"of {all_in_all['runs']} runs would have ended early; all together would have trained "
         f"{100 * all_in_all['steps_saved']:.0f} % fewer steps, and what they keep would be "
