@@ -11,7 +11,13 @@ import torch
 from tests.small_checkpoint import write_checkpoint
 from tests.small_models import small_model
 from tests.studies import _experiments, _fit, _quality_page, quality
-from tests.studies._correlation import ranks, regret, spearman, weighted_spearman
+from tests.studies._correlation import (
+    ranked_right,
+    ranks,
+    regret,
+    spearman,
+    weighted_spearman,
+)
 from tests.studies._early_stop import early_stops, saved
 from tests.studies._population import (
     PLANTED,
@@ -67,6 +73,16 @@ def test_regret_is_that_of_the_worst_choice_that_the_score_allows():
     assert regret(np.array([0.1, 0.9, 0.2]), truth) == 2
     assert regret(np.array([0.9, 0.1, 0.9]), truth) == 20, "a tie is no knowledge"
     assert regret(np.array([np.nan, 0.1, 0.2]), truth) == 20, "NaN is never chosen"
+
+
+def test_pairs_in_true_order_by_hand():
+    score, truth = np.array([0.1, 0.2, 0.4, 0.4]), np.array([10.0, 30.0, 20.0, 40.0])
+    assert ranked_right(score, truth, 0.0) == (5, 0.8), "equal scores say nothing"
+    assert ranked_right(score, truth, 0.15) == (4, 0.75)
+    assert ranked_right(score, truth, 0.25) == (2, 1.0)
+    pairs, share = ranked_right(score, truth, 0.5)
+    assert pairs == 0
+    assert np.isnan(share)
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -276,6 +292,7 @@ class TestPage:
         assert "| logits times 5 | 0.900 | 35.0 | **yes** |" in text
         assert "planted failures chosen: 1.00" in text
         assert "0 of 2 runs would have ended early" in text
+        assert "| 0.1 | 6 | 100 % |" in text
 
     def test_it_is_drawn(self, tmp_path):
         _quality_page.draw(self.record(), tmp_path)

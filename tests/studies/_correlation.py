@@ -20,6 +20,18 @@ def weighted_spearman(score: Float[np.ndarray, "N"], truth: Float[np.ndarray, "N
     return _correlation(mine, theirs, weights)
 
 
+def ranked_right(score: np.ndarray, truth: np.ndarray, margin: float) -> tuple[int, float]:
+    """Of the pairs whose scores differ by `margin` or more: how many, and the share in true order.
+
+    NaN where there is none.
+    """
+    first, second = np.triu_indices(len(score), 1)
+    difference = score[first] - score[second]
+    apart = (np.abs(difference) >= margin) & (difference != 0)
+    right = difference * (truth[first] - truth[second]) > 0
+    return int(apart.sum()), float(right[apart].mean()) if apart.any() else float("nan")
+
+
 def regret(score: Float[np.ndarray, "N"], truth: Float[np.ndarray, "N"]) -> float:
     """True score of the best minus that of the chosen; of equal choices, the worst one's."""
     chosen = truth[score == np.nanmax(score)].min()

@@ -88,6 +88,15 @@ def _told(found: dict[str, Any], setting: str) -> str:
         f"{_range(found['candidates'])}.",
         f"![True mIoU against quality, entropy and source mIoU](quality-{setting}.svg)",
         table("measure | weighted Spearman | Spearman | regret, points", rows),
+        "How far a difference in quality can be trusted: of the pairs of checkpoints that differ "
+        "by so much or more, the share that quality has in the true order (half of them by lot).",
+        table(
+            "difference in quality | pairs | in true order",
+            [
+                [f"{one['margin']:g}", str(one["pairs"]), f"{100 * one['right']:.0f} %"]
+                for one in found["pairs"]
+            ],
+        ),
         *_stopped(found["early_stops"]),
         *_planted(found),
     ])  # fmt: skip
@@ -114,8 +123,7 @@ def _stopped(stops: list[dict[str, Any]]) -> list[str]:
     ]
     return [
         f"Replayed: had every run that adapts ended after {PATIENCE} checkpoint without a better "
-        "quality "
-        f"(`runtime.patience={PATIENCE}`), and kept its best by quality, {all_in_all['stopped']} "
+        f"quality (`runtime.patience={PATIENCE}`), and kept its best by quality, {all_in_all['stopped']} "
         f"of {all_in_all['runs']} runs would have ended early; all together would have trained "
         f"{100 * all_in_all['steps_saved']:.0f} % fewer steps, and what they keep would be "
         f"{all_in_all['mean_difference']:+.1f} points of true mIoU from what they end with on "

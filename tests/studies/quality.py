@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tests.record import STUDIES, at_most, goal, write_record
-from tests.studies._correlation import regret, spearman, weighted_spearman
+from tests.studies._correlation import ranked_right, regret, spearman, weighted_spearman
 from tests.studies._data import shards
 from tests.studies._early_stop import early_stops
 from tests.studies._judging import miou_of, quality_of
@@ -30,6 +30,7 @@ from uda.report import write_json
 
 IMAGES = 64  # of each domain
 SEEDS = (0, 1, 2)
+MARGINS = (0.0, 0.01, 0.02, 0.05, 0.1)  # of quality
 NO_ADAPTATION = ("start", "source_only")  # runs that never stall: their labels are right
 KEPT, NEW = Path("docs/results/quality"), STUDIES / "quality"
 Entry = dict[str, Any]
@@ -178,9 +179,20 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
             [e for e in honest if not e["run"].endswith(NO_ADAPTATION)],
             lambda entry: entry_value(entry, "quality"),
         ),
+        "pairs": _pairs(np.array([entry_value(e, "quality") for e in honest]), truth),
         "planted": len(planted),
         "planted_chosen": chosen,
     }
+
+
+def _pairs(values: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
+    """How far a difference in quality can be trusted."""
+    found = [(margin, *ranked_right(values, truth, margin)) for margin in MARGINS]
+    return [
+        {"margin": margin, "pairs": pairs, "right": round(share, 3)}
+        for margin, pairs, share in found
+        if pairs
+    ]
 
 
 def entry_value(entry: Entry, name: str) -> float:
