@@ -292,7 +292,7 @@ class TestPage:
         assert "| logits times 5 | 0.900 | 35.0 | **yes** |" in text
         assert "planted failures chosen: 1.00" in text
         assert "0 of 2 runs would have ended early" in text
-        assert "| 0.1 | 6 | 100 % |" in text
+        assert "| 0.05 | 6 | 100 % |" in text
 
     def test_it_is_drawn(self, tmp_path):
         _quality_page.draw(self.record(), tmp_path)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from tests.studies._early_stop import PATIENCE, saved
 from tests.studies._results import table
+from tests.studies._tune_plots import save_picture
 from tests.studies.quality import entry_value
 from uda.quality.score import GUARDS, WEIGHTS
 
@@ -55,14 +56,14 @@ def draw(record: dict[str, Any], folder: Path) -> None:
     """quality-SETTING.svg: true mIoU against quality and the two best-known measures."""
     for setting in SETTINGS:
         if found := record.get(setting):
-            _scatter(found["candidates"]).savefig(folder / f"quality-{setting}.svg")
+            save_picture(_scatter(found["candidates"]), folder / f"quality-{setting}.svg")
 
 
 def _idea() -> str:
     weights = " and ".join(f"{weight:g} of `{name}`" for name, weight in WEIGHTS.items())
     return (
         f"`uda score` combines measures into one number: the weighted geometric mean of {weights} "
-        f"times {' and '.join(f'`{name}`' for name in GUARDS)}, which are 1 for a good network. "
+        f"times {' and '.join(f'`{name}`' for name in GUARDS)}, 1 for a network in order. "
         "The weights were chosen on rendered streets (`python -m tests.studies._fit`) and are the "
         "same everywhere. Below, every "
         "checkpoint of good and bad runs was scored without target labels, and then by the "
@@ -123,8 +124,8 @@ def _stopped(stops: list[dict[str, Any]]) -> list[str]:
     ]
     return [
         f"Replayed: had every run that adapts ended after {PATIENCE} checkpoint without a better "
-        f"quality (`runtime.patience={PATIENCE}`), and kept its best by quality, {all_in_all['stopped']} "
-        f"of {all_in_all['runs']} runs would have ended early; all together would have trained "
+        f"quality (`runtime.patience={PATIENCE}`), and kept its best by quality, "
+        f"{all_in_all['stopped']} of {all_in_all['runs']} runs would have ended early; all together would have trained "
         f"{100 * all_in_all['steps_saved']:.0f} % fewer steps, and what they keep would be "
         f"{all_in_all['mean_difference']:+.1f} points of true mIoU from what they end with on "
         f"average, {all_in_all['worst_difference']:+.1f} at worst; {all_in_all['as_good']} would "
@@ -181,7 +182,6 @@ def _scatter(candidates: list[dict[str, Any]]) -> Figure:
         axes.scatter([entry_value(e, name) for e in planted], [e["oracle_miou"] for e in planted],
                      s=22, marker="x", c="#c0182b", label="planted failure")  # fmt: skip
         axes.set_xlabel(title)
-        axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("true mIoU, %")
     figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     return figure

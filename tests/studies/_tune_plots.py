@@ -41,7 +41,7 @@ def draw_searches(record: dict[str, Any], folder: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.legend(frameon=False, fontsize=8)
     by_search.set_ylabel("true mIoU of what is taken, %")
-    _save(figure, folder / "tune-searches.svg")
+    save_picture(figure, folder / "tune-searches.svg")
 
 
 def draw_choices(record: dict[str, Any], folder: Path) -> None:
@@ -57,7 +57,7 @@ def draw_choices(record: dict[str, Any], folder: Path) -> None:
         for axes, (axis, title) in zip(line, columns.items(), strict=True):
             _choice(axes, record, measure, axis, title)
         line[0].set_ylabel(name)
-    _save(figure, folder / "tune-choices.svg")
+    save_picture(figure, folder / "tune-choices.svg")
 
 
 def _curve(axes: Axes, record: dict[str, Any], curve: list[float], title: str, colour: str) -> None:
@@ -82,7 +82,8 @@ def _choice(axes: Axes, record: dict[str, Any], measure: str, axis: str, title: 
     axes.legend(frameon=False, fontsize=8)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save_picture(figure: Figure, file: Path) -> None:
+    """The same bytes each time, without the box around the data."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     with matplotlib.rc_context({"svg.hashsalt": file.name}):  # else its ids are drawn by lot
