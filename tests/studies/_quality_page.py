@@ -125,7 +125,8 @@ def _stopped(stops: list[dict[str, Any]]) -> list[str]:
     return [
         f"Replayed: had every run that adapts ended after {PATIENCE} checkpoint without a better "
         f"quality (`runtime.patience={PATIENCE}`), and kept its best by quality, "
-        f"{all_in_all['stopped']} of {all_in_all['runs']} runs would have ended early; all together would have trained "
+        f"{all_in_all['stopped']} of {all_in_all['runs']} runs would have ended early; all "
+        "together would have trained "
         f"{100 * all_in_all['steps_saved']:.0f} % fewer steps, and what they keep would be "
         f"{all_in_all['mean_difference']:+.1f} points of true mIoU from what they end with on "
         f"average, {all_in_all['worst_difference']:+.1f} at worst; {all_in_all['as_good']} would "
