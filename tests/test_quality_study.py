@@ -85,6 +85,12 @@ def test_pairs_in_true_order_by_hand():
     assert np.isnan(share)
 
 
+def test_runs_that_are_flattered_by_hand():
+    entries = [entry("a", 1, 10.0, 0.9), entry("b", 1, 20.0, 0.2), entry("b", 2, 30.0, 0.3)]
+    summary = quality._summary({str(i): e for i, e in enumerate(entries)})
+    assert summary["leanings"] == {"b": round(-1 / 3, 3), "a": round(2 / 3, 3)}
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_failure_changes_the_network(name):
     torch.manual_seed(0)
@@ -293,6 +299,7 @@ class TestPage:
         assert "planted failures chosen: 1.00" in text
         assert "0 of 2 runs would have ended early" in text
         assert "| 0.05 | 6 | 100 % |" in text
+        assert "too low, by so many of all places on average: full (+0 %), bad_rate (+0 %);" in text
 
     def test_it_is_drawn(self, tmp_path):
         _quality_page.draw(self.record(), tmp_path)

@@ -98,12 +98,28 @@ def _told(found: dict[str, Any], setting: str) -> str:
                 for one in found["pairs"]
             ],
         ),
+        _leaning(found["leanings"]),
         *_stopped(found["early_stops"]),
         *_planted(found),
     ])  # fmt: skip
 
 
+_SHOWN = 3  # runs that are flattered most, and least
 _KEYS = ("weighted_spearman", "spearman", "regret")
+
+
+def _leaning(leanings: dict[str, float]) -> str:
+    """Which runs it flatters: to compare these with others is least safe."""
+    runs = list(leanings)
+    sides = {"low": runs[:_SHOWN], "high": runs[: -_SHOWN - 1 : -1]}
+    low, high = (
+        ", ".join(f"{run} ({100 * leanings[run]:+.0f} %)" for run in some)
+        for some in sides.values()
+    )
+    return (
+        "Where it leans: runs whose checkpoints it ranks too low, by so many of all places on "
+        f"average: {low}; too high: {high}."
+    )
 
 
 def _stopped(stops: list[dict[str, Any]]) -> list[str]:

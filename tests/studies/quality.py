@@ -14,7 +14,13 @@ import numpy as np
 import torch
 
 from tests.record import STUDIES, at_most, goal, write_record
-from tests.studies._correlation import ranked_right, regret, spearman, weighted_spearman
+from tests.studies._correlation import (
+    ranked_right,
+    ranks,
+    regret,
+    spearman,
+    weighted_spearman,
+)
 from tests.studies._data import shards
 from tests.studies._early_stop import early_stops
 from tests.studies._judging import miou_of, quality_of
@@ -151,6 +157,7 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
     """How every measure, and the score of all, ranks the candidates and chooses among them."""
     honest = [e for e in entries.values() if not e["planted"]]
     truth = np.array([e["oracle_miou"] for e in honest])
+    scores = np.array([entry_value(e, "quality") for e in honest])
     rows = {}
     for name in ("quality", *MEASURES):
         values = np.array([entry_value(e, name) for e in honest])
@@ -179,7 +186,8 @@ def _summary(entries: dict[str, Entry]) -> dict[str, Any]:
             [e for e in honest if not e["run"].endswith(NO_ADAPTATION)],
             lambda entry: entry_value(entry, "quality"),
         ),
-        "pairs": _pairs(np.array([entry_value(e, "quality") for e in honest]), truth),
+        "pairs": _pairs(scores, truth),
+        "leanings": _leanings(honest, scores, truth),
         "planted": len(planted),
         "planted_chosen": chosen,
     }
@@ -193,6 +201,17 @@ def _pairs(values: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
         for margin, pairs, share in found
         if pairs
     ]
+
+
+def _leanings(honest: list[Entry], values: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """By run: how many places too high it is ranked on average, as a share of all places."""
+    off = (ranks(values) - ranks(truth)) / len(honest)
+    runs = dict.fromkeys(entry["run"] for entry in honest)
+    means = {
+        run: float(np.mean([o for o, e in zip(off, honest, strict=True) if e["run"] == run]))
+        for run in runs
+    }
+    return {run: round(mean, 3) for run, mean in sorted(means.items(), key=lambda each: each[1])}
 
 
 def entry_value(entry: Entry, name: str) -> float:
