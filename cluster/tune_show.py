@@ -24,9 +24,9 @@ class Screen:
     Use as a context manager: the files are up to date when it ends, however it does.
     """
 
-    def __init__(self, book: Book, out: TextIO = sys.stderr) -> None:
+    def __init__(self, book: Book, out: TextIO | None = None) -> None:
         self._book = book
-        self._out = out
+        self._out = out or sys.stderr  # as it is now, not when this module was imported
         self._shown: Search | None = None
         self._drawn = 0  # lines of the table that is on the screen
         self._last = 0.0
