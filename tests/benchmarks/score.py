@@ -56,7 +56,7 @@ def main() -> None:
 def _measured(images: int, rounds: int) -> tuple[dict[str, list[float]], Statistics]:
     """Seconds of every round by part, and what was seen of all images."""
     torch.manual_seed(0)
-    model = ready(build_model(preset("demo").model), PLAIN, "cpu")
+    model = ready(build_model(preset("demo").model).eval(), PLAIN, "cpu")
     shards = FOLDER / f"shards-{images}"
     prepare("streets", "camera", shards, "val", count=images, size=SIZE)
     examples, rows, every = open_examples(shards), ShardRows(shards, labels=False), range(images)
